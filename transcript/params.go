@@ -1,0 +1,71 @@
+package transcript
+
+// API names the dialect in which a client asks, and so the shape of its answer.
+type API string
+
+// The dialects.
+const (
+	OpenAI        API = "openai"         // /v1/audio/transcriptions and /v1/audio/translations
+	WhisperServer API = "whisper_server" // /inference of whisper.cpp's server
+)
+
+// Task is what to do with the speech.
+type Task string
+
+// The tasks.
+const (
+	Transcribe Task = "transcribe"
+	Translate  Task = "translate" // to English
+)
+
+// Format is a response format.
+type Format string
+
+// The five formats.
+const (
+	JSON        Format = "json"
+	Text        Format = "text"
+	SRT         Format = "srt"
+	VTT         Format = "vtt"
+	VerboseJSON Format = "verbose_json"
+)
+
+// Params is everything a client asked for besides the audio, validated. The zero value of an
+// optional field means the client did not give it.
+type Params struct {
+	API    API
+	Task   Task
+	Model  string // as the client wrote it; "" only from /inference, which ignores it
+	Format Format
+	Stream bool // OpenAI only
+
+	Language string // code such as "en"; "" means detect. /inference without a language means "en"
+	Prompt   string // cut to the last 2 KiB (see PromptBytesMax)
+
+	Words          bool     // word timestamps, top-level `words` of verbose_json
+	Temperature    float64  // 0..1
+	TemperatureInc *float64 // 0 or 0.1..1; nil: the engine's default of 0.2
+	BestOf         int      // 0: the engine's default
+	BeamSize       int      // 0: the engine's default; 1: greedy
+
+	// The rest is whisper.cpp's own, from /inference.
+	OffsetMS, DurationMS int      // part of the audio to work on, milliseconds
+	MaxContext           *int     // tokens of text context; nil: default
+	MaxLen               int      // characters a segment, 0: no limit
+	SplitOnWord          bool     //
+	AudioCtx             int      // encoder context, 0..1500; 0: full
+	EntropyThold         *float64 //
+	LogprobThold         *float64 //
+	NoSpeechThold        *float64 //
+	WordThold            *float64 //
+	NoTimestamps         bool
+	TokenTimestamps      bool
+	SuppressNonSpeech    bool
+	NoLanguageProbs      bool
+}
+
+// Seams: the functions that the other rooms rely on (see form.go, language.go, render.go, parse.go).
+//
+//	ParseForm(api API, task Task, form map[string][]string, limits Limits) (Params, *Error)
+//	(t Transcript) Render(p Params) (contentType string, body []byte)
+//	ParseAnswer(api API, format Format, body []byte) (Transcript, error)

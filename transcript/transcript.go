@@ -1,0 +1,35 @@
+// Package transcript says what is asked of a transcription and what its answer is: one value for
+// the parameters ([Params]), one for the answer ([Transcript]), the five response formats, and
+// the error shape of OpenAI's API ([Error]). The proxy and the backend both speak through it, so
+// that they refuse the same requests with the same words.
+//
+// It knows nothing of HTTP routing, of backends or of whisper.cpp.
+package transcript
+
+// Transcript is the answer to one transcription, whatever format it is later rendered in.
+type Transcript struct {
+	Task     Task
+	Language string  // ISO 639-1 code as whisper.cpp lists it, "" when unknown
+	Duration float64 // seconds of audio that were transcribed, 0 when unknown
+	Segments []Segment
+	Words    []Word // only when asked for; empty otherwise
+}
+
+// Segment is a stretch of speech with its time. Times are seconds from the start of the audio.
+type Segment struct {
+	ID               int
+	Start, End       float64
+	Text             string
+	Tokens           []int
+	Temperature      float64
+	AvgLogprob       float64
+	CompressionRatio float64
+	NoSpeechProb     float64
+}
+
+// Word is one word with its time in seconds from the start of the audio.
+type Word struct {
+	Word        string
+	Start, End  float64
+	Probability float64
+}
