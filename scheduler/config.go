@@ -1,0 +1,49 @@
+package scheduler
+
+import "time"
+
+// Config is the whole configuration of a scheduler; it is plain data, its policy by name.
+type Config struct {
+	Policy   string // see policies.Names; "" means latency_aware
+	Backends []Backend
+	Queue    Queue
+	Breaker  Breaker
+	Attempts int    // per job, at least 1; 0 means 3
+	Seed     uint64 // of all chance
+}
+
+// Backend is one server that jobs can be sent to.
+type Backend struct {
+	ID      BackendID
+	Address string // with Class, Model and instance the key of a learned speed
+	Class   string // GPU class, "" when not told
+	// Models restricts what is sent there; nil: what the backend reports.
+	Models []string
+	// Slots is the useful parallelism; 0: what the backend reports, else 1.
+	Slots int
+	// Prior is the service time to expect before anything was learned, as Fixed + PerSecond times
+	// the seconds of audio; both zero: unknown.
+	Prior Law
+	// Checked: a prober reports on this backend, so it is not used before the first Probed.
+	Checked bool
+}
+
+// Law is a linear law of service time.
+type Law struct {
+	Fixed     time.Duration
+	PerSecond time.Duration // per second of audio
+}
+
+// Queue bounds what may wait.
+type Queue struct {
+	MaxRequests int           // 0: no limit
+	MaxBytes    int64         // of uploads that wait or run; 0: no limit
+	MaxWait     time.Duration // 0: no limit
+}
+
+// Breaker says when a backend is left alone, and for how long.
+type Breaker struct {
+	Failures   int           // running; 0 means 3
+	OpenFor    time.Duration // the first time; doubles with jitter; 0 means 5 s
+	MaxOpenFor time.Duration // 0 means 60 s
+}
