@@ -1,0 +1,90 @@
+# whisperpool: `make` prints what there is. Nothing here needs more than Go, make and bash: what is
+# missing besides is installed by scripts/ (apt), and what is slow to build or fetch is kept
+# outside the tree, under $(CACHE).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE ?= $(or $(WHISPERPOOL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/whisperpool)
+export WHISPERPOOL_CACHE := $(CACHE)
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+# Caddy's own build tags for leaving out databases that nobody needs here.
+CADDY_TAGS := nobadger,nomysql,nopgx
+# Evaluated in the recipes: the library must have been built.
+LIBWHISPER_ENV = eval "$$(scripts/libwhisper.sh --env)"
+# The library is an input of cgo that the go command cannot see: its place is in the flags, so that
+# another version is another build.
+RACE_PACKAGES := ./scheduler/... ./policies/... ./dispatcher/... ./caddymodule/...
+
+##@ Using
+.PHONY: run
+run: build recordings ## Serve real recordings through a pool of three backends on this machine (ONCE=1: then stop)
+	@scripts/run.sh "$$(scripts/model.sh base)" "$$(scripts/recordings.sh)"
+
+.PHONY: build
+build: whisperpool whisper-backend ## Build bin/whisperpool (the proxy) and bin/whisper-backend
+
+.PHONY: whisperpool
+whisperpool: ## Build the proxy alone: no C compiler needed
+	@echo "building bin/whisperpool" >&2
+	@CGO_ENABLED=0 go build -trimpath -tags $(CADDY_TAGS) -ldflags '$(LDFLAGS)' -o bin/whisperpool ./cmd/whisperpool
+
+.PHONY: whisper-backend
+whisper-backend: libwhisper ## Build the backend with whisper.cpp in it (CUDA=1: for NVIDIA cards)
+	@echo "building bin/whisper-backend" >&2
+	@$(LIBWHISPER_ENV); go build -trimpath -tags whispercpp -ldflags '$(LDFLAGS)' -o bin/whisper-backend ./cmd/whisper-backend
+
+##@ Getting
+.PHONY: libwhisper
+libwhisper: ## Build whisper.cpp as a library, once (CUDA=1: for NVIDIA cards)
+	@scripts/libwhisper.sh >/dev/null
+
+.PHONY: model
+model: ## Get the models base and tiny.en (MODEL=base: that one alone)
+	@for name in $(or $(MODEL),base tiny.en); do scripts/model.sh "$$name" >/dev/null; done
+
+.PHONY: recordings
+recordings: ## Get recordings with known words, to try and test with
+	@scripts/recordings.sh >/dev/null
+
+.PHONY: test-tools
+test-tools: ## Get what only the tests use: ffmpeg and the official OpenAI client
+	@scripts/test-tools.sh >/dev/null
+
+##@ Checking
+.PHONY: test
+test: build model recordings test-tools ## Everything, real whisper.cpp, real Caddy and real clients included
+	@$(LIBWHISPER_ENV); eval "$$(scripts/test-env.sh)"; \
+		go vet -tags whispercpp ./... && go test -race -tags whispercpp -timeout 20m ./...
+
+.PHONY: race
+race: ## The proxy's rooms under the race detector, without whisper.cpp
+	@go test -race $(RACE_PACKAGES)
+
+.PHONY: unit
+unit: ## Every test that needs neither whisper.cpp nor a model; seconds when cached
+	@go test ./...
+
+.PHONY: lint
+lint: ## golangci-lint, at the version of tools.mod (its first build takes minutes)
+	@go tool -modfile=tools.mod golangci-lint run
+
+.PHONY: fmt
+fmt: ## Format the Go sources
+	@gofmt -w $$(git ls-files '*.go')
+
+.PHONY: ci
+ci: ## What CI runs
+	@bash .ci/run
+
+.PHONY: clean
+clean: ## Remove what was built in the tree; the cache stays
+	@rm -rf bin run
+
+.PHONY: help
+help: ## Print this
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\nCache: %s\n' '$(CACHE)'

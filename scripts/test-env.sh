@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Prints the assignments that tell the tests where the real things are. With them set, a test that
+# needs a real thing fails when it is missing; without them it is skipped and says so.
+set -euo pipefail
+cd "$(dirname "$0")"
+source ./packages.sh
+
+prefix=$(./libwhisper.sh)
+cat <<END
+export WHISPERPOOL_E2E=1
+export WHISPERPOOL_TEST_MODEL_DIR='$cache/models'
+export WHISPERPOOL_RECORDINGS='$(./recordings.sh)'
+export WHISPERPOOL_WHISPER_SERVER='$prefix/bin/whisper-server'
+export WHISPERPOOL_OPENAI_PYTHON='$(./test-tools.sh)/bin/python'
+export WHISPERPOOL_BIN='$(cd .. && pwd)/bin'
+END
