@@ -50,6 +50,7 @@ type Params struct {
 
 	// The rest is whisper.cpp's own, from /inference.
 	OffsetMS, DurationMS int      // part of the audio to work on, milliseconds
+	OffsetN              int      // number before that of the first SRT cue
 	MaxContext           *int     // tokens of text context; nil: default
 	MaxLen               int      // characters a segment, 0: no limit
 	SplitOnWord          bool     //

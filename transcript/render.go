@@ -1,13 +1,93 @@
 package transcript
 
-// Render writes the transcript in the format and dialect that p asks for.
-func (t Transcript) Render(p Params) (contentType string, body []byte) { return "", nil }
+import (
+	"math"
+	"strings"
+	"unicode/utf8"
+)
 
-// RenderStream writes the transcript as the events of OpenAI's streamed answer.
-func (t Transcript) RenderStream() []byte { return nil }
+// Render writes the transcript in the format and dialect that p asks for. The body is valid
+// UTF-8 whatever the texts hold. It does not look at p.Stream; see [Transcript.RenderStream].
+func (t Transcript) Render(p Params) (contentType string, body []byte) {
+	t = t.completed(p)
+	if p.API == WhisperServer {
+		return t.renderWhisperServer(p)
+	}
+	switch p.Format {
+	case Text:
+		return "text/plain; charset=utf-8", []byte(t.Text() + "\n")
+	case SRT:
+		return "application/x-subrip; charset=utf-8", t.srt(0, true)
+	case VTT:
+		return "text/vtt; charset=utf-8", t.vtt(true)
+	case VerboseJSON:
+		return jsonType, encodeJSON(t.openAIVerbose(p.Words))
+	}
+	return jsonType, encodeJSON(openAIJSON{Text: t.Text(), Usage: t.usage()})
+}
 
-// HasWords tells whether the transcript holds any letter or digit.
-func (t Transcript) HasWords() bool { return false }
+// renderWhisperServer writes what whisper.cpp's server does (server.cpp of 1.9): texts with the
+// spaces that whisper puts before them, a line a segment.
+func (t Transcript) renderWhisperServer(p Params) (contentType string, body []byte) {
+	switch p.Format {
+	case Text:
+		return "text/html; charset=utf-8", []byte(t.lines())
+	case SRT:
+		return "application/x-subrip", t.srt(p.OffsetN, false)
+	case VTT:
+		return "text/vtt", t.vtt(false)
+	case VerboseJSON:
+		return jsonType, encodeJSON(t.whisperVerbose(p))
+	}
+	return jsonType, encodeJSON(openAIJSON{Text: t.lines()})
+}
 
-// Text is the texts of the segments, joined and trimmed.
-func (t Transcript) Text() string { return "" }
+// completed fills in what an answer that was parsed does not say from what was asked.
+func (t Transcript) completed(p Params) Transcript {
+	if p.Task != "" {
+		t.Task = p.Task
+	}
+	if t.Task == "" {
+		t.Task = Transcribe
+	}
+	if t.Language == "" {
+		t.Language = p.Language
+	}
+	return t
+}
+
+// lines is a line a segment.
+func (t Transcript) lines() string {
+	var text strings.Builder
+	for _, segment := range t.Segments {
+		text.WriteString(oneLine(segment.Text))
+		text.WriteByte('\n')
+	}
+	return text.String()
+}
+
+// oneLine is valid UTF-8 without line breaks, so that a segment stays one line or cue.
+func oneLine(s string) string {
+	s = strings.ToValidUTF8(s, string(utf8.RuneError))
+	return strings.Map(func(r rune) rune {
+		switch r {
+		case '\n', '\r', '\v', '\f', '\u0085', '\u2028', '\u2029':
+			return ' '
+		case 0:
+			return utf8.RuneError
+		}
+		return r
+	}, s)
+}
+
+// seconds rounds a time to milliseconds, so that it prints short, and makes a number of it that
+// JSON can hold.
+func seconds(s float64) float64 { return max(math.Round(finite(s)*1000)/1000, 0) }
+
+// finite is x, or 0 where JSON has no word for x.
+func finite(x float64) float64 {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return 0
+	}
+	return x
+}

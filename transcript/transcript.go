@@ -13,11 +13,14 @@ type Transcript struct {
 	Duration float64 // seconds of audio that were transcribed, 0 when unknown
 	Segments []Segment
 	Words    []Word // only when asked for; empty otherwise
+
+	LanguageProbs map[string]float64 // by code, where the engine told them; nil otherwise
 }
 
 // Segment is a stretch of speech with its time. Times are seconds from the start of the audio.
 type Segment struct {
-	ID               int
+	ID               int // position, from 0
+	Seek             int // mel frames (10 ms) from the start to the window it was decoded from; 0 when unknown
 	Start, End       float64
 	Text             string
 	Tokens           []int
