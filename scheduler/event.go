@@ -75,6 +75,7 @@ type Outcome struct {
 	RetryAfter   time.Duration // with Busy: 0 when not told
 	AudioSeconds float64       // the length that came back, 0 when none did; corrects the job's cost
 	Words        bool          // the answer has words; one without never teaches a speed
+	Unreached    bool          // with Died: no connection came about, so the job cannot be what killed the backend
 	Detail       string        // for logs and the last error; no text of the answer
 }
 

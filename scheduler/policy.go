@@ -25,6 +25,9 @@ type View struct {
 	Candidates []Candidate
 	// Placements counts the placements that the scheduler has made, for rotating.
 	Placements uint64
+	// Spread is the standard deviation of the log of actual / predicted service time, as learned
+	// over the backends that serve the job's model.
+	Spread float64
 	// Rand returns a seeded number in [0, n).
 	Rand func(n int) int
 }
@@ -36,6 +39,6 @@ type Candidate struct {
 	Slots       int           //
 	Idle        bool          // has a free slot
 	FreeIn      time.Duration // until a slot is free, earlier jobs' virtual reservations included
-	Predicted   time.Duration // service time of this job there; 0 when the speed is not known
+	Predicted   time.Duration // service time of this job there; when not Known an optimistic guess, 0 when no speed is known at all
 	Known       bool          // the speed has been learned or has a prior
 }

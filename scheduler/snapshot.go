@@ -1,0 +1,80 @@
+package scheduler
+
+import (
+	"slices"
+	"time"
+)
+
+// Snapshot is a copy of what the scheduler knows, for status pages, metrics and answers to clients.
+type Snapshot struct {
+	Now         Instant
+	Policy      string
+	Queued      int           // jobs that wait
+	QueuedBytes int64         // their uploads
+	HeldBytes   int64         // uploads of all unsettled jobs, against Queue.MaxBytes
+	OldestWait  time.Duration // of the jobs that wait, since they came into the queue
+	Running     int           // attempts in flight
+	Backends    []BackendSnapshot
+}
+
+// BackendSnapshot is one backend, in the order of the configuration; draining ones come last.
+type BackendSnapshot struct {
+	ID      BackendID
+	Address string
+	Class   string
+	// State is one of "unknown", "up", "loading", "down", "paused", "open", "half-open", "draining".
+	State       string
+	Usable      bool // a job could be sent there now, or as soon as a slot or a pause ends
+	Slots       int
+	Outstanding int
+	Models      []string              // sorted; nil: not told, any model may be sent there
+	Can         map[string]Capability // by model; missing: everything is assumed
+	Speeds      []SpeedSnapshot       // by model, those learned or guessed from a prior
+	Instance    string
+	Served      uint64        // attempts that succeeded
+	Failed      uint64        // attempts that were the backend's failure
+	ReopensIn   time.Duration // while open or paused: until it is looked at again
+}
+
+// SpeedSnapshot is the learned speed of one backend with one model.
+type SpeedSnapshot struct {
+	Model        string
+	TenSeconds   time.Duration // predicted service time of a clip of 10 s
+	Observations int           // 0: the prior alone
+	Spread       float64       // standard deviation of the log of actual / predicted
+}
+
+// ModelsKnown lists the models that some backend is configured for or has reported, sorted; they
+// stay known while the backend is down.
+func (s Snapshot) ModelsKnown() []string {
+	var out []string
+	for _, b := range s.Backends {
+		if b.State != stateDraining {
+			out = append(out, b.Models...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Usable says whether some backend could take a job for the model, now or as soon as it has a slot.
+func (s Snapshot) Usable(model string) bool {
+	for _, b := range s.Backends {
+		if b.Usable && (b.Models == nil || slices.Contains(b.Models, model)) {
+			return true
+		}
+	}
+	return false
+}
+
+// The names of a backend's states.
+const (
+	stateUnknown  = "unknown"
+	stateUp       = "up"
+	stateLoading  = "loading"
+	stateDown     = "down"
+	statePaused   = "paused"
+	stateOpen     = "open"
+	stateHalfOpen = "half-open"
+	stateDraining = "draining"
+)
