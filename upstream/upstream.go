@@ -77,6 +77,10 @@ type Report struct {
 	Slots    int      // 0: not told
 	Models   []string // nil: not told, which means any model may be sent there
 	GPUClass string
+	// Busy and Queued are requests in slots and waiting for one, whoever sent them; Engine and
+	// Device are what runs there and on what. Zero: not told.
+	Busy, Queued   int
+	Engine, Device string
 	// Can is what each model can do, by model; missing: everything is assumed.
 	Can    map[string]Can
 	Detail string // why it is not ready
@@ -111,8 +115,9 @@ type Prober interface {
 	HealthURI() string
 }
 
-// Seams: see kinds.go and identify.go.
+// Seams: see kinds.go, identify.go and model.go.
 //
 //	ByName(name string) (Kind, bool)      // whisperpool, openai, whisper_server
 //	Names() []string
 //	Identify(ctx context.Context, base *url.URL, p Prober) (Kind, error) // by asking
+//	CanByName(model string) Can // for models of which no more is known

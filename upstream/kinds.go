@@ -1,0 +1,24 @@
+package upstream
+
+import "slices"
+
+// kinds are all kinds, in the order in which documentation and error messages list them.
+var kinds = []Kind{whisperPool{}, openAI{}, whisperServer{}}
+
+// ByName finds a kind by its name in the Caddyfile.
+func ByName(name string) (Kind, bool) {
+	i := slices.IndexFunc(kinds, func(k Kind) bool { return k.Name() == name })
+	if i < 0 {
+		return nil, false
+	}
+	return kinds[i], true
+}
+
+// Names lists the names of all kinds.
+func Names() []string {
+	names := make([]string, len(kinds))
+	for i, k := range kinds {
+		names[i] = k.Name()
+	}
+	return names
+}
