@@ -1,12 +1,16 @@
 package transcript
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 )
 
 // vttUnescapes undoes WebVTT's escapes, those of other writers included.
 var vttUnescapes = strings.NewReplacer("&amp;", "&", "&lt;", "<", "&gt;", ">", "&nbsp;", " ", "&lrm;", "", "&rlm;", "")
+
+// cueTimeTag is WebVTT's mark of a time inside a cue.
+var cueTimeTag = regexp.MustCompile(`<[0-9:.]+>`)
 
 // parseCues reads SubRip or WebVTT: every line of times begins a cue, whose text goes on to the
 // next blank line or times. Numbers, settings, notes and styles are skipped; the lines of a cue
@@ -44,7 +48,7 @@ func cueLines(lines []string, vtt bool) string {
 	var text strings.Builder
 	for _, line := range lines {
 		if vtt {
-			line = vttUnescapes.Replace(withoutMarkup(line))
+			line = vttUnescapes.Replace(withoutMarkup(cueTimeTag.ReplaceAllString(line, "")))
 		}
 		if text.Len() > 0 && !startsWithSpace(line) {
 			text.WriteByte(' ')

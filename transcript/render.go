@@ -66,18 +66,13 @@ func (t Transcript) lines() string {
 	return text.String()
 }
 
-// oneLine is valid UTF-8 without line breaks, so that a segment stays one line or cue.
+// oneLine is valid UTF-8 with a space for each run of line breaks, so that a segment stays one
+// line or cue.
 func oneLine(s string) string {
-	s = strings.ToValidUTF8(s, string(utf8.RuneError))
-	return strings.Map(func(r rune) rune {
-		switch r {
-		case '\n', '\r', '\v', '\f', '\u0085', '\u2028', '\u2029':
-			return ' '
-		case 0:
-			return utf8.RuneError
-		}
-		return r
-	}, s)
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, string(utf8.RuneError)), "\x00", string(utf8.RuneError))
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool {
+		return r >= '\n' && r <= '\r' || r == '\u0085' || r == '\u2028' || r == '\u2029'
+	}), " ")
 }
 
 // seconds rounds a time to milliseconds, so that it prints short, and makes a number of it that
