@@ -1,0 +1,87 @@
+package backend
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/whisperpool/whisperpool/gpu"
+)
+
+// Config is what an operator may choose about the server. The zero value is usable: each field says
+// what its zero means.
+type Config struct {
+	// GPUClass is told to proxies, which take it for a first guess of the speed. "": found out from
+	// the device's name. A known class of GPU is corrected to CPU when the engine runs on the CPU.
+	GPUClass string
+	// Version of the program, for the load report.
+	Version string
+	// Queue is how many jobs may wait for a slot; one more is refused. 0: 16. Negative: none waits.
+	Queue int
+	// UploadMax is the largest request body in bytes. 0: 1 GiB.
+	UploadMax int64
+	// AudioMax is the longest audio. 0: 4 hours.
+	AudioMax time.Duration
+	// BeamSizeMax bounds what clients may ask for. 0: 8.
+	BeamSizeMax int
+	// FFmpeg is the path of the ffmpeg program, for formats that are not decoded in Go. "": none.
+	FFmpeg string
+	// Decoders is how many uploads are decoded side by side. 0: as many as there are processors.
+	Decoders int
+	// TempDir is where uploads that do not fit memory are put, in files without a name. "": the
+	// system's folder for such files.
+	TempDir string
+	// Grace is how long jobs may go on after the server was told to stop. 0: 30 s.
+	Grace time.Duration
+	// Log gets what operators should know: never audio, file names or transcripts. nil: nothing.
+	Log *slog.Logger
+}
+
+// Limits that operators have no reason to choose.
+const (
+	uploadStall     = 60 * time.Second // longest pause within an upload
+	answerStall     = 60 * time.Second // longest time for a client to take its answer
+	uploadMemory    = 32 << 20         // an upload up to this size is held in memory,
+	uploadMemoryAll = 256 << 20        // if all of them together are not larger than this
+	uploadsMax      = 256              // bodies that are read at once, over all that could ever be worked on soon
+	fieldBytesMax   = 1 << 20          // all fields of a form but the file
+	fieldsMax       = 200              // parts of a form
+	drainBytesMax   = 1 << 20          // read after an early refusal,
+	drainTimeMax    = 2 * time.Second  // for at most this long, so that the client sees the answer
+	idleTimeout     = 75 * time.Second // well over the 4 s for which proxies keep idle connections
+)
+
+// withDefaults fills in what was left zero and refuses what makes no sense.
+func (c Config) withDefaults() (Config, error) {
+	switch {
+	case c.UploadMax < 0:
+		return c, fmt.Errorf("the largest upload must be more than %d bytes", c.UploadMax)
+	case c.AudioMax < 0:
+		return c, fmt.Errorf("the longest audio must be more than %v", c.AudioMax)
+	case c.BeamSizeMax < 0 || c.BeamSizeMax > 8:
+		return c, errors.New("the largest beam size must be within 1 and 8, since whisper.cpp has room for 8 decoders")
+	case c.Grace < 0:
+		return c, fmt.Errorf("the time to finish must not be %v", c.Grace)
+	}
+	orDefault(&c.Queue, 16)
+	c.Queue = max(c.Queue, 0)
+	orDefault(&c.UploadMax, 1<<30)
+	orDefault(&c.AudioMax, 4*time.Hour)
+	orDefault(&c.BeamSizeMax, 8)
+	orDefault(&c.Decoders, runtime.GOMAXPROCS(0))
+	orDefault(&c.Grace, 30*time.Second)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.GPUClass = string(gpu.ParseClass(c.GPUClass))
+	return c, nil
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

@@ -1,0 +1,114 @@
+// Package emulator is an engine without a model: it takes as long as a GPU would by the law of
+// package gpu, and answers with a text that says that it is no transcript. Load tests, demos and
+// whoever has no GPU run the whole server with it; everything but the engine is the real thing.
+package emulator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/whisperpool/whisperpool/audio"
+	"github.com/whisperpool/whisperpool/backend"
+	"github.com/whisperpool/whisperpool/gpu"
+	"github.com/whisperpool/whisperpool/transcript"
+)
+
+// Config says what to emulate.
+type Config struct {
+	Class   string  // of GPU; one that has a law, see [gpu.LawOf]
+	Model   string  // whose law is obeyed, and the id under which it is served
+	Slots   int     // jobs side by side, 1 or more
+	Seed    uint64  // of all chance: the same seed and the same jobs in the same order take the same times
+	SpeedUp float64 // divides all times; 0 means 1
+}
+
+// Emulator is the engine. It must be made by [New].
+type Emulator struct {
+	cfg  Config
+	law  gpu.Law
+	card *card
+
+	mu  sync.Mutex
+	rng *rand.Rand
+}
+
+var _ backend.Transcriber = (*Emulator)(nil)
+
+// New makes an emulator. The error says what is wrong with cfg, and for a class or model without a
+// law, which have one.
+func New(cfg Config) (*Emulator, error) {
+	cfg.Class = string(gpu.ParseClass(cfg.Class))
+	if cfg.SpeedUp == 0 {
+		cfg.SpeedUp = 1
+	}
+	law, ok := gpu.LawOf(cfg.Class, cfg.Model)
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("nothing is known of the speed of model %q on class %q: emulate one of %s, with a model of the families tiny, base, small, medium, large or turbo",
+			cfg.Model, cfg.Class, strings.Join(classesWithLaw(), ", "))
+	case cfg.Slots < 1:
+		return nil, errors.New("an emulator needs at least one slot")
+	case !(cfg.SpeedUp > 0 && cfg.SpeedUp <= 1e6):
+		return nil, fmt.Errorf("the speed-up must be more than 0 and at most a million, not %v", cfg.SpeedUp)
+	}
+	return &Emulator{
+		cfg: cfg, law: law, card: newCard(law.Pace),
+		rng: rand.New(rand.NewPCG(cfg.Seed, 0)),
+	}, nil
+}
+
+func classesWithLaw() []string {
+	var names []string
+	for _, c := range gpu.Classes() {
+		if _, ok := gpu.LawOf(string(c), "base"); ok {
+			names = append(names, string(c))
+		}
+	}
+	return names
+}
+
+// Info says what is emulated, and that it is.
+func (e *Emulator) Info() backend.EngineInfo {
+	return backend.EngineInfo{
+		Engine: "emulator", Model: e.cfg.Model, Multilingual: !strings.Contains(e.cfg.Model, ".en"),
+		Slots: e.cfg.Slots, Device: "emulated " + e.cfg.Class,
+		SystemInfo: fmt.Sprintf("times of %s on %s, %g times as fast", e.cfg.Model, e.cfg.Class, e.cfg.SpeedUp),
+	}
+}
+
+// Transcribe takes the time that the emulated GPU would, longer when it shares it with other jobs,
+// and ends at once with ctx.
+func (e *Emulator) Transcribe(ctx context.Context, samples []float32, p transcript.Params) (transcript.Transcript, error) {
+	from, to := span(samples, p)
+	job := gpu.Job{
+		Seconds: to - from, Speech: 1, // 1: no sample is looked at, so that all times follow from the law alone
+		Detect: p.Language == "", Beams: p.BeamSize,
+	}
+	e.mu.Lock()
+	work := e.law.Draw(job, e.rng)
+	e.mu.Unlock()
+	if err := e.card.run(ctx, time.Duration(float64(work)/e.cfg.SpeedUp)); err != nil {
+		return transcript.Transcript{}, err
+	}
+	t := e.text(from, to, p)
+	t.Duration = float64(len(samples)) / audio.SampleRate
+	return t, nil
+}
+
+// Close does nothing: there is no device.
+func (e *Emulator) Close() error { return nil }
+
+// span is the part of the audio to work on, in seconds.
+func span(samples []float32, p transcript.Params) (from, to float64) {
+	to = float64(len(samples)) / audio.SampleRate
+	from = min(to, float64(p.OffsetMS)/1000)
+	if p.DurationMS > 0 {
+		to = min(to, from+float64(p.DurationMS)/1000)
+	}
+	return from, to
+}

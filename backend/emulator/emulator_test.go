@@ -1,0 +1,206 @@
+package emulator
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/whisperpool/whisperpool/audio"
+	"github.com/whisperpool/whisperpool/gpu"
+	"github.com/whisperpool/whisperpool/transcript"
+)
+
+func emulator(t *testing.T, cfg Config) *Emulator {
+	t.Helper()
+	e, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func sound(seconds float64) []float32 { return make([]float32, int(seconds*audio.SampleRate)) }
+
+var english = transcript.Params{Task: transcript.Transcribe, Language: "en"}
+
+func TestNewSaysWhatIsWrong(t *testing.T) {
+	for _, c := range []struct {
+		cfg  Config
+		want string
+	}{
+		{Config{Class: "L4", Model: "base", Slots: 1}, "T4, A10G, H100"},
+		{Config{Class: "T4", Model: "parakeet", Slots: 1}, "tiny, base"},
+		{Config{Class: "T4", Model: "base"}, "slot"},
+		{Config{Class: "T4", Model: "base", Slots: 1, SpeedUp: -1}, "speed-up"},
+		{Config{Class: "T4", Model: "base", Slots: 1, SpeedUp: math.NaN()}, "speed-up"},
+		{Config{Class: "T4", Model: "base", Slots: 1, SpeedUp: math.Inf(1)}, "speed-up"},
+	} {
+		if _, err := New(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("New(%+v): %v, want something about %q", c.cfg, err, c.want)
+		}
+	}
+}
+
+func TestInfoIsHonest(t *testing.T) {
+	info := emulator(t, Config{Class: "a10g", Model: "base.en", Slots: 3}).Info()
+	if info.Engine != "emulator" || info.Device != "emulated A10G" || info.Model != "base.en" || info.Slots != 3 || info.Multilingual {
+		t.Errorf("%+v", info)
+	}
+	if !emulator(t, Config{Class: "T4", Model: "large-v3", Slots: 1}).Info().Multilingual {
+		t.Error("large-v3 knows other languages")
+	}
+}
+
+func TestTextSaysThatItIsEmulated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := emulator(t, Config{Class: "t4", Model: "base", Slots: 1})
+		p := english
+		p.Words = true
+		got, err := e.Transcribe(t.Context(), sound(42.5), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "[emulated T4] 30 seconds of audio. [emulated T4] 12.5 seconds of audio."; got.Text() != want {
+			t.Errorf("text %q, want %q", got.Text(), want)
+		}
+		if got.Duration != 42.5 || len(got.Segments) != 2 || got.Segments[1].End != 42.5 || got.Language != "en" || !got.HasWords() {
+			t.Errorf("%+v", got)
+		}
+		if len(got.Words) != 12 || got.Words[0].Word != "[emulated" || math.Abs(got.Words[11].End-42.5) > 1e-9 {
+			t.Errorf("words %+v", got.Words)
+		}
+		p.OffsetMS, p.DurationMS = 10000, 5000
+		part, err := e.Transcribe(t.Context(), sound(42.5), p)
+		if err != nil || part.Text() != "[emulated T4] 5 seconds of audio." || part.Segments[0].Start != 10 {
+			t.Errorf("a part: %+v, %v", part, err)
+		}
+		none, err := e.Transcribe(t.Context(), sound(0.05), p)
+		if err != nil || len(none.Segments) != 0 {
+			t.Errorf("50 ms: %+v, %v", none, err)
+		}
+	})
+}
+
+// times runs jobs one after the other, in virtual time.
+func times(t *testing.T, cfg Config, lengths []float64) (took []time.Duration) {
+	synctest.Test(t, func(t *testing.T) {
+		e := emulator(t, cfg)
+		for _, seconds := range lengths {
+			started := time.Now()
+			if _, err := e.Transcribe(t.Context(), sound(seconds), english); err != nil {
+				t.Fatal(err)
+			}
+			took = append(took, time.Since(started))
+		}
+	})
+	return took
+}
+
+func TestTimesAreTheLawsAndRepeatWithTheSeed(t *testing.T) {
+	lengths := make([]float64, 400)
+	for i := range lengths {
+		lengths[i] = 5
+	}
+	cfg := Config{Class: "T4", Model: "base", Slots: 1, Seed: 7}
+	first, second := times(t, cfg, lengths), times(t, cfg, lengths)
+	var sum time.Duration
+	for i := range first {
+		if first[i] != second[i] {
+			t.Fatalf("job %d took %v, then %v, with one seed", i, first[i], second[i])
+		}
+		sum += first[i]
+	}
+	law, _ := gpu.LawOf("T4", "base")
+	mean, typical := sum/time.Duration(len(first)), law.Typical(gpu.Job{Seconds: 5, Speech: 1})
+	if ratio := float64(mean) / float64(typical); ratio < 0.95 || ratio > 1.15 { // fallbacks add a few per cent
+		t.Errorf("jobs took %v on average, typical are %v", mean, typical)
+	}
+	cfg.Seed = 8
+	if other := times(t, cfg, lengths); other[0] == first[0] && other[1] == first[1] {
+		t.Error("another seed gave the same times")
+	}
+	cfg.Seed, cfg.SpeedUp = 7, 10
+	fast := times(t, cfg, lengths)
+	for i := range fast {
+		if d := first[i] - 10*fast[i]; d.Abs() > 10*time.Nanosecond*2 {
+			t.Fatalf("job %d took %v at ten times the speed of %v", i, fast[i], first[i])
+		}
+	}
+}
+
+// Two jobs of equal work on a card that two share without gain take twice as long as one; a third
+// that comes halfway slows them from there on.
+func TestJobsShareTheCard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCard(func(jobs int) float64 { return 1 / float64(jobs) })
+		start := time.Now()
+		ends := make([]time.Duration, 3)
+		var wg sync.WaitGroup
+		job := func(i int, after, work time.Duration) {
+			wg.Go(func() {
+				<-time.After(after) // virtual time
+				if err := c.run(t.Context(), work); err != nil {
+					t.Error(err)
+				}
+				ends[i] = time.Since(start)
+			})
+		}
+		job(0, 0, 10*time.Second)
+		job(1, 0, 10*time.Second)
+		job(2, 10*time.Second, 5*time.Second) // when the others have 5 s of work left each
+		wg.Wait()
+		for i, end := range ends {
+			if (end - 25*time.Second).Abs() > time.Microsecond {
+				t.Errorf("job %d ended after %v, want 25 s", i, end)
+			}
+		}
+	})
+}
+
+func TestGainComesFromTheLaw(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := emulator(t, Config{Class: "H100", Model: "base", Slots: 4})
+		start := time.Now()
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() { _ = e.card.run(t.Context(), time.Second) })
+		}
+		wg.Wait()
+		want := time.Duration(float64(time.Second) * 4 / math.Pow(4, 0.7))
+		if got := time.Since(start); (got - want).Abs() > time.Microsecond {
+			t.Errorf("4 jobs of 1 s took %v side by side, want %v", got, want)
+		}
+	})
+}
+
+func TestCancelEndsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := emulator(t, Config{Class: "T4", Model: "large", Slots: 2})
+		ctx, cancel := context.WithCancel(t.Context())
+		started := time.Now()
+		done := make(chan error, 1)
+		go func() {
+			_, err := e.Transcribe(ctx, sound(3600), english)
+			done <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("err %v", err)
+		}
+		if took := time.Since(started); took != 0 {
+			t.Errorf("took %v of virtual time", took)
+		}
+		if jobs, _ := e.card.now(); jobs != 0 {
+			t.Errorf("%d jobs left on the card", jobs)
+		}
+		if _, err := e.Transcribe(ctx, sound(1), english); !errors.Is(err, context.Canceled) {
+			t.Errorf("a context that ended before: %v", err)
+		}
+	})
+}

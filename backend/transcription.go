@@ -1,0 +1,240 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/whisperpool/whisperpool/audio"
+	"github.com/whisperpool/whisperpool/transcript"
+)
+
+// job is one transcription on its way through the server.
+type job struct {
+	upload  *upload
+	params  transcript.Params
+	samples []float32
+	held    int64 // seconds of decoded audio that it has reserved
+
+	audioSeconds float64
+	// Time spent decoding, waiting (for a decoder, for memory, for a slot), and in the slot.
+	decode, queue, inference time.Duration
+}
+
+// statusClientGone is nginx's status for a client that left. Nobody ever receives it.
+const statusClientGone = 499
+
+// attend does the work of one request, from the cheapest refusal to the transcript. The order is
+// what keeps a slot busy with nothing but inference: the upload is read and decoded first.
+func (s *Server) attend(w http.ResponseWriter, r *http.Request, api transcript.API, task transcript.Task, j *job) (t transcript.Transcript, refusal *transcript.Error) {
+	defer func() {
+		if v := recover(); v != nil {
+			refusal = s.recovered(v)
+		}
+	}()
+	// 1. What can be refused without reading the upload.
+	d, refusal := s.admit()
+	if refusal != nil {
+		return t, refusal
+	}
+	// 2. The upload, which may be slow, and so holds nothing that others need.
+	j.upload, refusal = s.receive(w, r)
+	if refusal != nil {
+		return t, refusal
+	}
+	defer j.upload.close()
+	// 3. What is asked for.
+	j.params, refusal = transcript.ParseForm(api, task, j.upload.fields, transcript.Limits{BeamSizeMax: s.cfg.BeamSizeMax})
+	if refusal != nil {
+		return t, refusal
+	}
+	if refusal = d.adapt(&j.params); refusal != nil {
+		return t, refusal
+	}
+	// 4. A place in the queue, so that what waits, decoded or not, is bounded.
+	if !d.slots.enter() {
+		return t, s.queueFull(d)
+	}
+	defer d.slots.leave()
+	// 5. Decoding, before a slot is taken: the device never waits for it.
+	defer func() { s.decoded.Release(j.held) }()
+	if refusal = s.decodeAudio(r.Context(), j); refusal != nil {
+		return t, refusal
+	}
+	// 6. A slot, and the transcript.
+	return s.infer(r.Context(), d, j)
+}
+
+// admit refuses before the body is read while the server cannot or will not work.
+func (s *Server) admit() (*device, *transcript.Error) {
+	d := s.device.Load()
+	switch {
+	case s.gate.closed():
+		return nil, s.shuttingDown()
+	case d == nil:
+		return nil, s.loading()
+	case d.slots.full():
+		return nil, s.queueFull(d)
+	}
+	return d, nil
+}
+
+func (s *Server) loading() *transcript.Error {
+	return transcript.Unavailable("loading", 2*time.Second, "The model is loading; try again in a moment.")
+}
+
+func (s *Server) shuttingDown() *transcript.Error {
+	return transcript.Unavailable("shutting_down", time.Second, "The server is shutting down.")
+}
+
+func (s *Server) queueFull(d *device) *transcript.Error {
+	return transcript.Unavailable("queue_full", d.slots.retryAfter(),
+		"All %d slots are busy and %d jobs wait already.", d.info.Slots, s.cfg.Queue)
+}
+
+// receive reads the upload, unless more of them are under way than could ever be worked on soon.
+func (s *Server) receive(w http.ResponseWriter, r *http.Request) (*upload, *transcript.Error) {
+	defer s.uploads.Add(-1)
+	if s.uploads.Add(1) > uploadsMax {
+		return nil, transcript.Unavailable("too_many_uploads", time.Second, "%d uploads are under way already.", uploadsMax)
+	}
+	return s.readUpload(w, r)
+}
+
+// decodedSecondsMax bounds the decoded audio in memory, of all jobs together: twice the longest
+// that is allowed, so that a short job need not wait for the longest one to end. An hour of it is
+// 230 MB.
+func decodedSecondsMax(cfg Config) int64 {
+	return max(1, int64(math.Ceil(2*cfg.AudioMax.Seconds())))
+}
+
+// decodeAudio turns the upload into samples.
+func (s *Server) decodeAudio(ctx context.Context, j *job) *transcript.Error {
+	waiting := time.Now()
+	reserve := s.secondsAhead(j.upload)
+	if s.decoded.Acquire(ctx, reserve) != nil {
+		return s.interrupted(ctx)
+	}
+	j.held = reserve
+	if s.decoders.Acquire(ctx, 1) != nil {
+		return s.interrupted(ctx)
+	}
+	defer s.decoders.Release(1)
+	j.queue = time.Since(waiting)
+
+	started := time.Now()
+	samples, _, err := audio.Decode(ctx, j.upload.file, j.upload.size, audio.Options{
+		SecondsMax: s.cfg.AudioMax.Seconds(), FFmpeg: s.cfg.FFmpeg,
+	})
+	j.decode = time.Since(started)
+	if err != nil {
+		return s.decodeRefusal(ctx, err)
+	}
+	if len(samples) == 0 {
+		return transcript.Invalid("file", "empty_audio", "The file holds no sound.")
+	}
+	j.samples = samples
+	j.audioSeconds = float64(len(samples)) / audio.SampleRate
+	if over := j.held - int64(math.Ceil(j.audioSeconds)); over > 0 {
+		s.decoded.Release(over)
+		j.held -= over
+	}
+	return nil
+}
+
+// secondsAhead is how much decoded audio to expect of an upload, at most what is allowed at all.
+func (s *Server) secondsAhead(u *upload) int64 {
+	const slowest = 500 // bytes a second; speech codecs go down to about 750
+	limit := s.cfg.AudioMax.Seconds()
+	info, err := audio.Probe(u.file, u.size)
+	seconds := info.Seconds
+	switch {
+	case err != nil:
+		seconds = 0 // Decode will say so
+	case seconds == 0:
+		seconds = float64(u.size) / slowest
+	case info.Estimated:
+		seconds *= 2
+	}
+	return int64(math.Ceil(max(1, min(seconds, limit))))
+}
+
+func (s *Server) decodeRefusal(ctx context.Context, err error) *transcript.Error {
+	refuse := func(status int, code string) *transcript.Error {
+		e := transcript.Invalid("file", code, "%s", sentence(err.Error()))
+		e.Status = status
+		return e
+	}
+	switch {
+	case ctx.Err() != nil:
+		return s.interrupted(ctx)
+	case errors.Is(err, audio.ErrEmpty):
+		return refuse(http.StatusBadRequest, "empty_file")
+	case errors.Is(err, audio.ErrNotAudio):
+		return refuse(http.StatusBadRequest, "not_audio")
+	case errors.Is(err, audio.ErrCorrupt):
+		return refuse(http.StatusBadRequest, "corrupt_audio")
+	case errors.Is(err, audio.ErrUnsupported):
+		return refuse(http.StatusBadRequest, "unsupported_format")
+	case errors.Is(err, audio.ErrTooLong):
+		e := refuse(http.StatusRequestEntityTooLarge, "audio_too_long")
+		e.Message = fmt.Sprintf("The audio is longer than the %v that this server takes.", s.cfg.AudioMax)
+		return e
+	}
+	s.log.Error("cannot decode an upload", "error", err)
+	return &transcript.Error{
+		Status: http.StatusInternalServerError, Type: "server_error", Code: "decoder_failed",
+		Message: "The server could not decode the audio.",
+	}
+}
+
+// infer waits for a slot and transcribes in it.
+func (s *Server) infer(ctx context.Context, d *device, j *job) (t transcript.Transcript, refusal *transcript.Error) {
+	waiting := time.Now()
+	err := d.slots.acquire(ctx)
+	j.queue += time.Since(waiting)
+	if err != nil {
+		return t, s.interrupted(ctx)
+	}
+	started := time.Now()
+	defer func() {
+		j.inference = time.Since(started)
+		if refusal == nil {
+			d.slots.observe(j.inference)
+		}
+		d.slots.release()
+	}()
+	t, err = d.engine.Transcribe(ctx, j.samples, j.params)
+	if err == nil {
+		if t.Duration == 0 {
+			t.Duration = j.audioSeconds
+		}
+		return t, nil
+	}
+	if ctx.Err() != nil {
+		s.metrics.aborts.Inc()
+		return t, s.interrupted(ctx)
+	}
+	if errors.As(err, &refusal) {
+		return t, refusal
+	}
+	s.log.Error("the engine failed", "error", err)
+	return t, &transcript.Error{
+		Status: http.StatusInternalServerError, Type: "server_error", Code: "engine_failed",
+		Message: "The engine failed at this transcription.",
+	}
+}
+
+// interrupted is the end of a job whose context ended: its client left, or the server stops.
+func (s *Server) interrupted(ctx context.Context) *transcript.Error {
+	if errors.Is(context.Cause(ctx), errShutdown) {
+		return s.shuttingDown()
+	}
+	return &transcript.Error{
+		Status: statusClientGone, Type: "invalid_request_error", Code: "client_gone",
+		Message: "The client closed the connection.",
+	}
+}
