@@ -205,6 +205,9 @@ func endpoint(base *url.URL, elements ...string) *url.URL {
 		u.Path = strings.TrimSuffix(strings.TrimSuffix(u.Path, "/"), "/v1")
 		u.RawPath = strings.TrimSuffix(strings.TrimSuffix(u.RawPath, "/"), "/v1")
 	}
+	if u.Path == "" {
+		u.Path = "/"
+	}
 	return u.JoinPath(elements...)
 }
 

@@ -55,7 +55,9 @@ func (g probed) json(v any) bool {
 }
 
 // loading: the server says so.
-func (g probed) loading() bool { return g.status == http.StatusServiceUnavailable && saysLoading(g.header, g.body) }
+func (g probed) loading() bool {
+	return g.status == http.StatusServiceUnavailable && saysLoading(g.header, g.body)
+}
 
 // String says what was asked and answered, for error messages.
 func (g probed) String() string {

@@ -67,6 +67,8 @@ type Verdict struct {
 	Problem    *transcript.Error // with ClientFault: in the shape the client expects
 	RetryAfter time.Duration     // with Busy; 0 when not told
 	Detail     string            // for logs: status and reason, never text of an answer
+	Instance   string            // of the server, see Report; "" when not told
+	Emulator   bool              // the server says that its texts are made up
 }
 
 // Report is what a probe found.

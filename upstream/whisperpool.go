@@ -43,13 +43,18 @@ func (k whisperPool) Render(ctx context.Context, base *url.URL, r Request) (*htt
 
 func (k whisperPool) Read(resp *http.Response, r Request) (Verdict, error) {
 	v, _, err := read(resp, r, k.asks(r.Params))
+	v.Instance = resp.Header.Get("X-Whisperpool-Instance")
+	v.Emulator = resp.Header.Get("X-Whisperpool-Emulator") != ""
 	return v, err
 }
 
-// loadReport is what the backend answers at /load-report; backend/report.go writes it.
+// loadReport is what the backend answers at /load-report, as backend.Report writes it.
 type loadReport struct {
+	Server   string `json:"server"`
 	Instance string `json:"instance"`
-	Ready    *bool  `json:"ready"`
+	Ready    bool   `json:"ready"`
+	Loading  bool   `json:"loading"`
+	Draining bool   `json:"draining"`
 	Slots    int    `json:"slots"`
 	Busy     int    `json:"busy"`
 	Queued   int    `json:"queued"`
@@ -58,18 +63,20 @@ type loadReport struct {
 	Device   string `json:"device"`
 	Models   []struct {
 		ID           string `json:"id"`
-		Multilingual *bool  `json:"multilingual"`
+		Multilingual bool   `json:"multilingual"`
+		Translate    bool   `json:"translate"`
+		Words        bool   `json:"words"`
 	} `json:"models"`
 }
 
-// loadReport reads the report; ok tells whether it is one.
+// loadReport reads the report; ok tells whether it is one of ours, and not of another server that
+// has the path.
 func (g probed) loadReport() (report loadReport, ok bool) {
-	ok = g.json(&report) && report.Instance != "" && report.Engine != ""
+	ok = g.json(&report) && report.Server == "whisperpool"
 	return report, ok
 }
 
-// Probe asks for the load report, and for the health where the report does not tell or the user
-// set a health_uri.
+// Probe asks for the load report, and for the health if there is a health_uri.
 func (whisperPool) Probe(ctx context.Context, base *url.URL, p Prober) (Report, error) {
 	got, err := get(ctx, p, endpoint(base, "load-report"))
 	if err != nil {
@@ -77,46 +84,45 @@ func (whisperPool) Probe(ctx context.Context, base *url.URL, p Prober) (Report, 
 	}
 	load, ok := got.loadReport()
 	if !ok {
-		if got.loading() {
-			return got.report(), nil
+		report := got.report()
+		if report.Ready {
+			report = Report{Detail: got.String() + ": no load report; is it a backend of whisperpool?"}
 		}
-		return Report{Detail: got.String() + ": no load report; is it a backend of whisperpool?"}, nil
-	}
-	report := load.report()
-	if load.Ready != nil && p.HealthURI() == "" {
 		return report, nil
 	}
-	state, err := health(ctx, base, p, "health")
+	report := load.report()
+	if p.HealthURI() == "" || !report.Ready {
+		return report, nil
+	}
+	state, err := health(ctx, base, p)
 	if err != nil {
 		return Report{}, err
 	}
-	report.Ready = state.Ready && (load.Ready == nil || *load.Ready)
-	report.Loading = state.Loading || report.Loading
-	report.Detail = state.Detail
+	report.Ready, report.Loading, report.Detail = state.Ready, state.Loading, state.Detail
 	return report, nil
 }
 
 func (l loadReport) report() Report {
 	report := Report{
-		Ready: l.Ready != nil && *l.Ready, Loading: l.Ready != nil && !*l.Ready,
+		Ready: l.Ready && !l.Draining, Loading: l.Loading,
 		Instance: l.Instance, Slots: max(l.Slots, 0), Busy: max(l.Busy, 0), Queued: max(l.Queued, 0),
 		GPUClass: l.GPUClass, Engine: l.Engine, Device: l.Device,
-		Models: []string{}, Can: map[string]Can{},
 	}
-	if report.Loading {
+	switch {
+	case l.Loading:
 		report.Detail = "its model is being loaded"
+	case l.Draining:
+		report.Detail = "it is shutting down"
+	case !l.Ready:
+		report.Detail = "it says that it is not ready"
 	}
-	for _, model := range l.Models {
-		if model.ID == "" {
-			continue
-		}
-		can := CanByName(model.ID)
-		if model.Multilingual != nil { // better than the name
-			can.Languages = *model.Multilingual
-			can.Translate = can.Languages && (can.Translate || english.MatchString(model.ID))
-		}
-		report.Models = append(report.Models, model.ID)
-		report.Can[model.ID] = can
+	if report.Loading { // what it will serve is not told yet
+		return report
+	}
+	report.Models, report.Can = []string{}, map[string]Can{}
+	for _, m := range l.Models {
+		report.Models = append(report.Models, m.ID)
+		report.Can[m.ID] = Can{Translate: m.Translate, Words: m.Words, Languages: m.Multilingual}
 	}
 	return report
 }
