@@ -101,6 +101,7 @@ func (t Transcript) usage() *usageMember {
 	return &usageMember{Type: "duration", Seconds: seconds(t.Duration)}
 }
 
+// openAIVerbose expects a mended transcript, as whisperVerbose does.
 func (t Transcript) openAIVerbose(words bool) openAIVerbose {
 	language := LanguageName(t.Language)
 	if t.Task == Translate { // the language of the text, not of the speech
@@ -117,7 +118,7 @@ func (t Transcript) openAIVerbose(words bool) openAIVerbose {
 		}
 		v.Segments[i] = openAISegment{
 			ID: i, Seek: s.Seek, Start: seconds(s.Start), End: seconds(max(s.Start, s.End)),
-			Text: strings.ToValidUTF8(s.Text, string(utf8.RuneError)), Tokens: tokens(s.Tokens),
+			Text: s.Text, Tokens: tokens(s.Tokens),
 			Temperature: finite(s.Temperature), AvgLogprob: finite(s.AvgLogprob),
 			CompressionRatio: ratio, NoSpeechProb: finite(s.NoSpeechProb),
 		}
@@ -143,7 +144,7 @@ func (t Transcript) whisperVerbose(p Params) whisperVerbose {
 	words := t.wordsBySegment()
 	for i, s := range t.Segments {
 		segment := whisperSegment{
-			ID: i, Text: strings.ToValidUTF8(s.Text, string(utf8.RuneError)), Tokens: tokens(s.Tokens),
+			ID: i, Text: s.Text, Tokens: tokens(s.Tokens),
 			Words: []whisperWord{}, Temperature: finite(s.Temperature),
 			AvgLogprob: finite(s.AvgLogprob), NoSpeechProb: finite(s.NoSpeechProb),
 		}

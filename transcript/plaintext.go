@@ -1,6 +1,7 @@
 package transcript
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -21,27 +22,13 @@ func clean(s string, n int) string {
 
 // Text is the texts of the segments, joined and trimmed. Segments carry their own spaces, as
 // whisper's do.
-func (t Transcript) Text() string {
-	var text strings.Builder
-	for _, piece := range t.pieces() {
-		text.WriteString(piece)
-	}
-	return text.String()
-}
+func (t Transcript) Text() string { return strings.Join(t.mended().pieces(), "") }
 
-// pieces is Text cut at the segments: valid UTF-8, no space at either end of the whole, no piece
-// empty. Whisper's tokens are bytes, so a rune that one segment begins and the next ends is put
-// back together here.
+// pieces is the text cut at the segments: no space at either end of the whole, no piece empty.
 func (t Transcript) pieces() []string {
 	var pieces []string
-	var begun string // the first bytes of a rune
-	for i, segment := range t.Segments {
-		text := begun + segment.Text
-		begun = ""
-		if i < len(t.Segments)-1 {
-			text, begun = splitBegunRune(text)
-		}
-		text = strings.ToValidUTF8(text, string(utf8.RuneError))
+	for _, segment := range t.Segments {
+		text := segment.Text
 		if len(pieces) == 0 {
 			text = strings.TrimLeftFunc(text, unicode.IsSpace)
 		}
@@ -57,6 +44,25 @@ func (t Transcript) pieces() []string {
 		pieces = pieces[:last]
 	}
 	return pieces
+}
+
+// mended is the transcript with texts in valid UTF-8. Whisper's tokens are bytes, so a rune that
+// one segment begins and the next ends goes whole into the next.
+func (t Transcript) mended() Transcript {
+	if !slices.ContainsFunc(t.Segments, func(s Segment) bool { return !utf8.ValidString(s.Text) }) {
+		return t
+	}
+	t.Segments = slices.Clone(t.Segments)
+	var begun string // the first bytes of a rune
+	for i := range t.Segments {
+		text := begun + t.Segments[i].Text
+		begun = ""
+		if i < len(t.Segments)-1 {
+			text, begun = splitBegunRune(text)
+		}
+		t.Segments[i].Text = strings.ToValidUTF8(text, string(utf8.RuneError))
+	}
+	return t
 }
 
 // splitBegunRune cuts off the bytes at the end of s that begin a rune and do not end it.

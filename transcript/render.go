@@ -9,7 +9,7 @@ import (
 // Render writes the transcript in the format and dialect that p asks for. The body is valid
 // UTF-8 whatever the texts hold. It does not look at p.Stream; see [Transcript.RenderStream].
 func (t Transcript) Render(p Params) (contentType string, body []byte) {
-	t = t.completed(p)
+	t = t.mended().completed(p)
 	if p.API == WhisperServer {
 		return t.renderWhisperServer(p)
 	}
@@ -66,10 +66,9 @@ func (t Transcript) lines() string {
 	return text.String()
 }
 
-// oneLine is valid UTF-8 with a space for each run of line breaks, so that a segment stays one
-// line or cue.
+// oneLine has a space for each run of line breaks, so that a segment stays one line or cue.
 func oneLine(s string) string {
-	s = strings.ReplaceAll(strings.ToValidUTF8(s, string(utf8.RuneError)), "\x00", string(utf8.RuneError))
+	s = strings.ReplaceAll(s, "\x00", string(utf8.RuneError))
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool {
 		return r >= '\n' && r <= '\r' || r == '\u0085' || r == '\u2028' || r == '\u2029'
 	}), " ")

@@ -160,7 +160,7 @@ func TestTextPutsRunesBackTogether(t *testing.T) {
 	if got, want := tr.Text(), "5 € each \uFFFD"; got != want {
 		t.Errorf("text %q, want %q", got, want)
 	}
-	if got, want := strings.Join(tr.pieces(), "|"), "5 |€ each| |\uFFFD"; got != want {
+	if got, want := strings.Join(tr.mended().pieces(), "|"), "5 |€ each| |\uFFFD"; got != want {
 		t.Errorf("pieces %q, want %q", got, want)
 	}
 }

@@ -20,6 +20,7 @@ const StreamType = "text/event-stream"
 // RenderStream writes the transcript as the server-sent events of OpenAI's streamed answer: a
 // delta for each segment and done. The deltas make up the text of done; silence has none.
 func (t Transcript) RenderStream() []byte {
+	t = t.mended()
 	var body bytes.Buffer
 	for _, piece := range t.pieces() {
 		writeEvent(&body, deltaEvent{Type: "transcript.text.delta", Delta: piece})
