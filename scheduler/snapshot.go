@@ -1,7 +1,9 @@
 package scheduler
 
 import (
+	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -78,3 +80,43 @@ const (
 	stateHalfOpen = "half-open"
 	stateDraining = "draining"
 )
+
+// Snapshot copies what the scheduler knows.
+func (s *Scheduler) Snapshot() Snapshot {
+	out := Snapshot{
+		Now: s.now, Policy: s.policy.Name(), Queued: s.waiting, QueuedBytes: s.waitingBytes, HeldBytes: s.heldBytes,
+		OldestWait: s.oldestWait(), Running: len(s.attempts), Backends: make([]BackendSnapshot, 0, len(s.pool)),
+	}
+	names := make([]string, len(s.models))
+	for name, i := range s.models {
+		names[i] = name
+	}
+	for _, b := range s.pool {
+		out.Backends = append(out.Backends, s.snapshotOf(b, names))
+	}
+	return out
+}
+
+func (s *Scheduler) snapshotOf(b *backend, models []string) BackendSnapshot {
+	out := BackendSnapshot{
+		ID: b.ID, Address: b.Address, Class: b.Class, State: b.state(s.now), Usable: b.takes(s.now),
+		Slots: b.slots(), Outstanding: len(b.running), Models: slices.Sorted(slices.Values(b.modelsServed())),
+		Can: maps.Clone(b.load.Can), Instance: b.load.Instance, Served: b.served, Failed: b.failed,
+	}
+	if at, ok := b.comesBack(s.now); ok {
+		out.ReopensIn = max(0, at.Sub(s.now))
+	}
+	for i, speed := range b.speeds {
+		if speed == nil || !speed.Known() {
+			continue
+		}
+		out.Speeds = append(out.Speeds, SpeedSnapshot{
+			Model:        models[i],
+			TenSeconds:   duration(speed.Theta(1) * speed.Cost.Of(referenceSeconds)),
+			Observations: speed.Observations(),
+			Spread:       speed.Spread(),
+		})
+	}
+	slices.SortFunc(out.Speeds, func(a, b SpeedSnapshot) int { return strings.Compare(a.Model, b.Model) })
+	return out
+}

@@ -1,0 +1,119 @@
+package scheduler
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// An attempt is given up at giveUpFactor times its predicted service time, more where jobs vary
+	// a lot or little was seen, but never before giveUpMin.
+	giveUpFactor = 4.0
+	giveUpMin    = 10 * time.Second
+	// giveUpSpreads widens it: that many spreads above the prediction a job is still an ordinary one.
+	giveUpSpreads = 4.0
+	// fewObservations, and the factor for a speed learned from fewer, or for a size that is a guess.
+	fewObservations = 3
+	giveUpFew       = 2.0
+	giveUpGuessed   = 3.0
+	// While nothing was seen, an attempt gets giveUpUnknown and giveUpAudio times its audio's length:
+	// a large model on a few CPU cores takes several times that.
+	giveUpUnknown = time.Minute
+	giveUpAudio   = 10.0
+	// giveUpLast is added where nobody is left to try: giving up would save nothing.
+	giveUpLast = 10 * time.Minute
+)
+
+// dispatch starts an attempt of a job that waits, on the candidate that was chosen.
+func (s *Scheduler) dispatch(j *job, chosen *Candidate, reason Reason) {
+	b, c := s.byID[chosen.Backend], j.class
+	if b.idle <= 0 {
+		panic("scheduler: policy " + s.policy.Name() + " chose " + string(b.ID) + ", which has no free slot")
+	}
+	s.dequeue(j)
+	s.lastAttempt++
+	a := &attempt{id: s.lastAttempt, job: j, backend: b, started: s.now, guess: chosen.Predicted}
+	a.speed = b.speed(c.modelIndex)
+	a.breaker = b.health.breaker
+	a.pass = a.breaker.Begin(time.Duration(s.now))
+	last := j.paid+1 >= s.cfg.Attempts || !s.another(c, j, b)
+	b.start(a, s.now)
+	a.timeout = s.giveUpAfter(a, last)
+	s.attempts[a.id] = a
+	j.running = a
+	j.attempts++
+	s.placements++
+	switch {
+	case a.pass.Probe:
+		reason = HalfOpen
+	case !chosen.Known:
+		reason = Explore
+	case len(c.members) == 1:
+		reason = OnlyOne
+	}
+	s.occupied(b, a)
+	s.decide(Dispatch{
+		Attempt: a.id, Job: j.ID, Backend: b.ID, Model: j.Model, Reason: reason, Timeout: a.timeout,
+		Predicted: chosen.Predicted, Waited: j.waited, Number: j.attempts,
+	})
+}
+
+// occupied follows a dispatch in what the rest of the round sees.
+func (s *Scheduler) occupied(b *backend, a *attempt) {
+	if b.idle--; a.pass.Probe {
+		b.idle = 0
+	}
+	if b.idle == 0 {
+		s.surveyBusy(b)
+		if a.pass.Probe { // it takes no other job before this one has told
+			b.freeIn = a.remaining(s.now)
+			b.busy = append(b.busy[:0], b.freeIn)
+		}
+	}
+	for _, c := range s.classes {
+		if c.waiting == 0 {
+			continue
+		}
+		for i := range c.members {
+			if m := &c.members[i]; m.backend == b {
+				s.rate(c, m)
+			}
+		}
+	}
+}
+
+// another says whether some other backend takes the job.
+func (s *Scheduler) another(c *class, j *job, b *backend) bool {
+	for i := range c.members {
+		if o := c.members[i].backend; o != b && !j.failedAt(o) {
+			return true
+		}
+	}
+	return false
+}
+
+// giveUpAfter is how long an attempt may take. Requires: the backend counts it.
+func (s *Scheduler) giveUpAfter(a *attempt, last bool) time.Duration {
+	audio := a.job.AudioSeconds
+	if a.speed.Observations() == 0 {
+		limit := giveUpUnknown + duration(giveUpAudio*audio) + time.Duration(giveUpFactor*float64(a.guess))
+		if last {
+			limit += giveUpLast
+		}
+		return limit
+	}
+	crowded := max(len(a.backend.running), a.backend.slots())
+	predicted := a.speed.Theta(crowded) * a.speed.Cost.Of(audio)
+	factor := max(giveUpFactor, math.Exp(giveUpSpreads*a.speed.Spread()))
+	if a.speed.Observations() < fewObservations {
+		factor *= giveUpFew
+	}
+	if a.job.SizeGuessed {
+		factor *= giveUpGuessed
+	}
+	limit := max(duration(factor*predicted), giveUpMin)
+	if last {
+		limit += giveUpLast
+	}
+	return limit
+}

@@ -1,0 +1,215 @@
+package scheduler
+
+import (
+	"time"
+
+	"github.com/whisperpool/whisperpool/scheduler/breaker"
+)
+
+const (
+	pauseDefault = time.Second      // after 429 or 503 without Retry-After
+	pauseMax     = 60 * time.Second // however long Retry-After is
+	// busyRowMax answers of 429 or 503 running without Retry-After are a failure: nobody that is
+	// just busy answers so.
+	busyRowMax = 3
+	// strikesWithWork failed health checks running are needed while attempts run there, because
+	// whisper-server's /health starves under load.
+	strikesWithWork = 2
+	loadingPause    = 2 * time.Second  // of a backend that loads and that no prober looks at
+	probeGap        = time.Second      // between two Probe decisions for a backend
+	unknownMax      = 30 * time.Second // how long a first health check is waited for
+	outageHold      = 5 * time.Second  // how long jobs are held when nobody is usable any more
+	earlyGap        = time.Second      // between half-open attempts that are early because everybody is out
+	nextProbeGuess  = 5 * time.Second  // until a prober looks again, for Retry-After
+	probeAudioMax   = 30.0             // seconds of audio of a job that may be a half-open attempt
+	// probeAnyAfter is how long a half-open backend waits for such a job before it takes any.
+	probeAnyAfter = 10 * time.Second
+)
+
+// condition is what is believed of a backend apart from its breaker.
+type condition uint8
+
+const (
+	unknown condition = iota + 1 // waits for its first health check
+	up
+	loading
+	down
+)
+
+// health decides whether jobs are sent to a backend.
+type health struct {
+	condition    condition
+	checked      bool
+	since        Instant // of unknown
+	strikes      int     // failed health checks running
+	loadingUntil Instant // of a backend that no prober looks at
+	pausedUntil  Instant
+	busyRow      int
+	breaker      *breaker.Breaker
+	out          bool // not up, or its breaker not closed
+	outSince     Instant
+	asked        Instant // when a Probe was last decided
+	wasAsked     bool
+}
+
+func newHealth(s *Scheduler, checked bool) health {
+	h := health{condition: up, checked: checked, since: s.now, outSince: s.now,
+		breaker: breaker.New(s.breakerOptions(), s.chance.Float64)}
+	if checked {
+		h.condition = unknown
+	}
+	return h
+}
+
+// unchecked: no prober looks any more, so only attempts can tell.
+func (h *health) unchecked() {
+	h.checked = false
+	h.condition = up
+}
+
+// restarted: another instance answers at the address, so it is asked again at once.
+func (h *health) restarted(now Instant) {
+	h.pausedUntil, h.busyRow = 0, 0
+	h.breaker.Shorten(time.Duration(now))
+}
+
+// probed takes in a health check; one of a backend that is gone is ignored.
+//
+//  1. Healthy: it is up. After it was down, an open breaker opens no longer than it would the first
+//     time; only an attempt closes it.
+//  2. Loading: it gets no new jobs.
+//  3. Unhealthy while attempts run there: weak evidence, two running are needed.
+//  4. Unhealthy: down, for new jobs. What runs there is not given up.
+func (s *Scheduler) probed(e Probed) {
+	b := s.byID[e.Backend]
+	if b == nil {
+		return
+	}
+	h := &b.health
+	switch {
+	case e.Healthy: // (1)
+		if h.condition == down {
+			h.breaker.Shorten(time.Duration(s.now) + s.cfg.Breaker.OpenFor)
+		}
+		h.condition, h.strikes = up, 0
+	case e.Loading: // (2)
+		h.condition, h.strikes = loading, 0
+		h.loadingUntil = s.now.Add(loadingPause)
+	default:
+		h.strikes++
+		if len(b.running) > 0 && h.condition == up && h.strikes < strikesWithWork { // (3)
+			return
+		}
+		h.condition = down // (4)
+	}
+}
+
+// judge takes in what an attempt's outcome says of the backend. The table is that of section 6.2 of
+// the scheduling notes.
+func (s *Scheduler) judge(a *attempt, o Outcome) {
+	b, h, verdict := a.backend, &a.backend.health, breaker.Ignored
+	if a.breaker != h.breaker { // it ran on another machine, which had the name before
+		a.breaker.End(time.Duration(s.now), a.pass, verdict)
+		return
+	}
+	switch o.Result {
+	case Success:
+		b.served++
+		h.condition, h.strikes, h.busyRow = up, 0, 0
+		verdict = breaker.Good
+	case Failed, Died:
+		b.failed++
+		verdict = breaker.Bad
+		if o.Result == Died {
+			s.ask(b)
+		}
+	case Busy:
+		if h.pause(s.now, o.RetryAfter) {
+			verdict = breaker.Bad
+			b.failed++
+		}
+	case Loading:
+		h.condition = loading
+		h.loadingUntil = s.now.Add(loadingPause)
+	case ClientError, Aborted: // say nothing of it
+	}
+	h.breaker.End(time.Duration(s.now), a.pass, verdict)
+}
+
+// pause leaves the backend alone for a while and says whether that was once too often.
+func (h *health) pause(now Instant, retryAfter time.Duration) (failure bool) {
+	already := now < h.pausedUntil // attempts that were sent together come back together
+	length := pauseDefault
+	if retryAfter > 0 {
+		length = min(retryAfter, pauseMax)
+		h.busyRow = 0
+	} else if !already {
+		h.busyRow++
+	}
+	h.pausedUntil = max(h.pausedUntil, now.Add(length))
+	if h.busyRow >= busyRowMax {
+		h.busyRow = 0
+		return true
+	}
+	return false
+}
+
+// takes says whether new jobs may be sent there, now or when a slot or a pause ends.
+func (b *backend) takes(now Instant) bool {
+	return !b.draining && b.health.condition == up && b.health.breaker.Admits(time.Duration(now))
+}
+
+// sound says whether it takes jobs and no doubt about it is left.
+func (b *backend) sound(now Instant) bool {
+	return b.takes(now) && b.health.breaker.State(time.Duration(now)) == breaker.Closed
+}
+
+// comesBack is when a backend that is left alone is looked at again without any news.
+func (b *backend) comesBack(now Instant) (at Instant, ok bool) {
+	h := &b.health
+	switch {
+	case b.draining:
+		return 0, false
+	case h.condition == loading && !h.checked:
+		return h.loadingUntil, true
+	case h.condition != up:
+		return 0, false
+	case h.breaker.State(time.Duration(now)) == breaker.Open:
+		return Instant(h.breaker.OpenUntil()), true
+	case now < h.pausedUntil:
+		return h.pausedUntil, true
+	}
+	return 0, false
+}
+
+// ask has a prober look at the backend now, unless one was asked a moment ago.
+func (s *Scheduler) ask(b *backend) {
+	h := &b.health
+	if b.draining || h.wasAsked && s.now.Sub(h.asked) < probeGap {
+		return
+	}
+	h.asked, h.wasAsked = s.now, true
+	s.decide(Probe{Backend: b.ID})
+}
+
+// state is the backend's state as a word.
+func (b *backend) state(now Instant) string {
+	switch h := &b.health; {
+	case b.draining:
+		return stateDraining
+	case h.condition == unknown:
+		return stateUnknown
+	case h.condition == loading:
+		return stateLoading
+	case h.condition == down:
+		return stateDown
+	case h.breaker.State(time.Duration(now)) == breaker.Open:
+		return stateOpen
+	case h.breaker.State(time.Duration(now)) == breaker.HalfOpen:
+		return stateHalfOpen
+	case now < h.pausedUntil:
+		return statePaused
+	default:
+		return stateUp
+	}
+}

@@ -1,0 +1,52 @@
+package scheduler
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Invariants checks that what the scheduler counts in several places agrees, nil when it does. It is
+// for tests and simulations: it takes time in proportion to everything that is held.
+func (s *Scheduler) Invariants() error {
+	var errs []error
+	claim := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	waiting, waitingBytes := 0, int64(0)
+	for _, c := range s.classes {
+		n := 0
+		for j := c.first; j != nil; j = j.next {
+			n++
+			waitingBytes += j.Bytes
+			claim(j.queued && j.running == nil, "job %d in the queue is marked queued %v, running %v", j.ID, j.queued, j.running != nil)
+			claim(s.jobs[j.ID] == j, "job %d waits and is settled", j.ID)
+			claim(j.next == nil || j.next.prev == j && j.order < j.next.order, "the queue is out of order at job %d", j.ID)
+			claim(s.expiries[j.expiryIndex] == j, "job %d is not where its expiry is", j.ID)
+		}
+		claim(n == c.waiting, "%d jobs wait for %s, counted %d", n, c.model, c.waiting)
+		waiting += n
+	}
+	claim(waiting == s.waiting, "%d jobs wait, counted %d", waiting, s.waiting)
+	claim(waitingBytes == s.waitingBytes, "%d bytes wait, counted %d", waitingBytes, s.waitingBytes)
+	claim(len(s.expiries) == s.waiting, "%d expiries of %d jobs", len(s.expiries), s.waiting)
+	claim(len(s.jobs) == s.waiting+len(s.attempts), "%d jobs, of which %d wait and %d run", len(s.jobs), s.waiting, len(s.attempts))
+	held := int64(0)
+	for _, j := range s.jobs {
+		held += j.Bytes
+	}
+	claim(held == s.heldBytes, "%d bytes held, counted %d", held, s.heldBytes)
+	running := 0
+	for _, b := range s.pool {
+		running += len(b.running)
+		claim(!b.draining || len(b.running) > 0, "backend %s drained and is still there", b.ID)
+		claim(s.byID[b.ID] == b, "backend %s is not found by its ID", b.ID)
+		for _, a := range b.running {
+			claim(a.backend == b && s.attempts[a.id] == a && a.job.running == a, "attempt %d is not its job's or its backend's", a.id)
+		}
+	}
+	claim(running == len(s.attempts), "%d attempts on backends, counted %d", running, len(s.attempts))
+	claim(len(s.byID) == len(s.pool), "%d backends by ID, %d in the pool", len(s.byID), len(s.pool))
+	return errors.Join(errs...)
+}

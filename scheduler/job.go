@@ -1,0 +1,86 @@
+package scheduler
+
+import (
+	"time"
+
+	"github.com/whisperpool/whisperpool/scheduler/breaker"
+	"github.com/whisperpool/whisperpool/scheduler/estimator"
+)
+
+// Where the length of the audio is not known it is guessed, so that there is a cost to count with.
+const (
+	guessBytesPerSecond = 16_000 // 128 kbit/s, which is what most compressed recordings are below
+	guessSeconds        = 30     // one window of whisper, when not even the bytes are known
+)
+
+// job is one that has arrived and is not settled. It waits in its class's queue or has an attempt
+// running, never both.
+type job struct {
+	Job
+	class *class
+	order uint64 // of arrival; a retried job keeps it
+
+	prev, next  *job // in the class's queue
+	queued      bool
+	queuedSince Instant
+	waited      time.Duration // in the queue, before queuedSince
+	expires     Instant       // when it is settled if it still waits
+	expiryIndex int           // in the heap of expiries
+	expected    time.Duration // the wait predicted for it; negative while none could be
+	notBefore   Instant       // of a second attempt on the same backend
+
+	running   *attempt
+	attempts  int        // dispatched
+	paid      int        // those that count against Config.Attempts
+	unpaid    int        // those that ended and do not
+	deaths    int        // backends that died while running it
+	failedOn  []*backend // not to be asked again while there is another
+	canceled  bool
+	committed bool
+
+	last        Outcome
+	lastBackend BackendID
+}
+
+func newJob(j Job, c *class, order uint64) *job {
+	if j.AudioSeconds <= 0 {
+		j.AudioSeconds, j.SizeGuessed = guessSeconds, true
+		if j.Bytes > 0 {
+			j.AudioSeconds = max(1, float64(j.Bytes)/guessBytesPerSecond)
+		}
+	}
+	return &job{Job: j, class: c, order: order, expected: -1}
+}
+
+// waitedBy is the time in the queue up to now, over all of the job's stays.
+func (j *job) waitedBy(now Instant) time.Duration {
+	if j.queued {
+		return j.waited + now.Sub(j.queuedSince)
+	}
+	return j.waited
+}
+
+// failedAt says whether an attempt on the backend has failed.
+func (j *job) failedAt(b *backend) bool {
+	for _, f := range j.failedOn {
+		if f == b {
+			return true
+		}
+	}
+	return false
+}
+
+// attempt is one that was dispatched and has not finished.
+type attempt struct {
+	id       AttemptID
+	job      *job
+	backend  *backend
+	speed    *estimator.Speed // of the instance that it was sent to
+	breaker  *breaker.Breaker // of the server that it was sent to: the backend's address may change
+	pass     breaker.Pass
+	started  Instant
+	guess    time.Duration // the service time that placement counted with, 0 when nothing was known
+	timeout  time.Duration
+	areaThen float64 // of the backend when it started, see backend.area
+	aborted  bool
+}

@@ -1,0 +1,307 @@
+package scheduler
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/whisperpool/whisperpool/scheduler/breaker"
+	"github.com/whisperpool/whisperpool/scheduler/estimator"
+)
+
+const (
+	lookMax = 64 // jobs of a class looked at in one round
+	// A job that chose to wait is looked at again when somebody is expected to be free, but at least
+	// every reviewMax: without that, nobody would notice that a backend hangs.
+	reviewMin = 10 * time.Millisecond
+	reviewMax = 100 * time.Millisecond
+	// A job that has waited starvingFactor times what was predicted for it takes any idle backend.
+	starvingFactor = 2
+	starvingMin    = 2 * time.Second
+)
+
+// member is a backend that takes jobs of a class, as one placement round sees it.
+type member struct {
+	backend *backend
+	speed   *estimator.Speed
+	theta   float64 // seconds per unit of cost, for one job more; 0 when not known
+	held    float64 // the same without drift: what it was when last seen
+	probing bool    // half-open: one job may try
+}
+
+// round is the scratch space of a placement round, reused from one to the next.
+type round struct {
+	view     View
+	few      []Candidate   // the candidates of a job that not all members are offered to
+	declined bool          // a job left an idle backend alone
+	soonest  time.Duration // until the first busy slot is free
+}
+
+// place starts what can be started: the jobs that wait, in order of arrival over all classes, each on
+// the backend that its policy says.
+func (s *Scheduler) place(arrived *job) {
+	if s.waiting == 0 || !s.survey() {
+		return
+	}
+	s.round.declined, s.round.soonest = false, reviewMax
+	for _, c := range s.classes {
+		c.cursor, c.looked = nil, 0
+		if c.waiting > 0 && s.bind(c) {
+			c.cursor = c.first
+		}
+	}
+	for {
+		var c *class
+		for _, o := range s.classes {
+			if o.cursor != nil && (c == nil || o.cursor.order < c.cursor.order) {
+				c = o
+			}
+		}
+		if c == nil {
+			break
+		}
+		j := c.cursor
+		c.cursor = j.next
+		if c.looked++; c.looked >= lookMax {
+			c.cursor = nil
+		}
+		if !s.consider(j, j == arrived) {
+			c.cursor = nil
+		}
+	}
+	if s.round.declined {
+		s.wakeAt(s.now.Add(max(s.round.soonest, reviewMin)))
+	}
+}
+
+// survey counts the idle slots of the backends that take jobs and says whether a class that waits
+// has any. Only then is it worth while to look at what the busy ones still have to do.
+func (s *Scheduler) survey() (worthwhile bool) {
+	for _, b := range s.pool {
+		b.idle = 0
+		if b.takes(s.now) && s.now >= b.health.pausedUntil {
+			b.idle = max(0, b.slots()-len(b.running))
+			if b.health.breaker.State(time.Duration(s.now)) == breaker.HalfOpen {
+				b.idle = min(b.idle, 1)
+			}
+		}
+	}
+	for _, c := range s.classes {
+		if c.waiting == 0 {
+			continue
+		}
+		for _, b := range c.serving {
+			if b.idle > 0 {
+				worthwhile = true
+			}
+		}
+	}
+	if worthwhile {
+		for _, b := range s.pool {
+			s.surveyBusy(b)
+		}
+	}
+	return worthwhile
+}
+
+// surveyBusy foretells when each slot of a backend without an idle one is free.
+func (s *Scheduler) surveyBusy(b *backend) {
+	b.busy, b.freeIn = b.busy[:0], 0
+	if b.idle > 0 || !b.takes(s.now) {
+		return
+	}
+	for _, a := range b.running {
+		b.busy = append(b.busy, a.remaining(s.now))
+	}
+	slots := b.slots()
+	if over := len(b.busy) - slots; over > 0 { // it had more slots before: the first to end free none
+		slices.Sort(b.busy)
+		b.busy = slices.Delete(b.busy, 0, over)
+	}
+	for len(b.busy) < slots {
+		b.busy = append(b.busy, 0)
+	}
+	pause := max(0, b.health.pausedUntil.Sub(s.now))
+	for i := range b.busy {
+		b.busy[i] = max(b.busy[i], pause)
+	}
+	b.freeIn = slices.Min(b.busy)
+	s.round.soonest = min(s.round.soonest, b.freeIn)
+}
+
+// reserve charges a job that waits for the backend: later jobs see its next free slot taken.
+func (b *backend) reserve(predicted time.Duration) {
+	if b.idle > 0 { // a policy waits for a backend that is idle; its slot is kept
+		if b.idle--; b.idle > 0 {
+			return
+		}
+		b.busy = append(b.busy, predicted)
+	} else {
+		next := 0
+		for i, free := range b.busy {
+			if free < b.busy[next] {
+				next = i
+			}
+		}
+		b.busy[next] += predicted
+	}
+	b.freeIn = slices.Min(b.busy)
+}
+
+// bind lists the members of a class with their speeds, and says whether one of them is idle.
+func (s *Scheduler) bind(c *class) (idle bool) {
+	c.members, c.offers, c.plain = c.members[:0], c.offers[:0], true
+	spread, known := 0.0, 0
+	for _, b := range c.serving {
+		if !b.takes(s.now) {
+			continue
+		}
+		idle = idle || b.idle > 0
+		m := member{backend: b, speed: b.speed(c.modelIndex)}
+		m.probing = b.health.breaker.State(time.Duration(s.now)) == breaker.HalfOpen
+		c.members = append(c.members, m)
+		c.offers = append(c.offers, Candidate{Backend: b.ID, Slots: b.slots(), Known: m.speed.Known()})
+		if m.speed.Known() {
+			spread, known = spread+m.speed.Spread(), known+1
+		}
+	}
+	if !idle {
+		return false
+	}
+	clear(c.gpuBest)
+	for i := range c.members {
+		m := &c.members[i]
+		s.rate(c, m)
+		if m.theta == 0 || m.unsure() || m.probing {
+			c.plain = false
+		}
+	}
+	c.spread = spread / float64(max(known, 1))
+	return true
+}
+
+// rate sets what a member is expected to take per unit of cost.
+func (s *Scheduler) rate(c *class, m *member) {
+	if !m.speed.Known() {
+		return
+	}
+	b := m.backend
+	m.held = m.speed.Theta(b.occupancyNext())
+	m.theta = m.held
+	if m.speed.Stale(time.Duration(s.now)) {
+		best, seen := 0.0, false
+		if b.Class != "" {
+			if best, seen = c.gpuBest[b.Class]; !seen {
+				best = c.fastestOf(b.Class)
+				c.gpuBest[b.Class] = best
+			}
+		}
+		m.theta *= m.speed.Drift(time.Duration(s.now), best/m.speed.Cost.Of(referenceSeconds))
+	}
+}
+
+// fastestOf is the least time that a member of the GPU class has been seen to need for the
+// reference clip, 0 when none was seen.
+func (c *class) fastestOf(gpu string) float64 {
+	best := 0.0
+	for i := range c.members {
+		m := &c.members[i]
+		if m.backend.Class != gpu || m.speed.Observations() == 0 {
+			continue
+		}
+		if took := m.speed.Theta(1) * m.speed.Cost.Of(referenceSeconds); best == 0 || took < best {
+			best = took
+		}
+	}
+	return best
+}
+
+// predict is the service time of a job on a member, 0 when its speed is not known.
+func (m *member) predict(audioSeconds float64) time.Duration {
+	return duration(m.theta * m.speed.Cost.Of(audioSeconds))
+}
+
+// consider places one job or leaves it waiting:
+//
+//  1. Nobody who may take it is idle: it waits, and so does the rest of its class.
+//  2. It arrives with a deadline that even the best completion misses: it is refused.
+//  3. It has waited far longer than predicted: the idle backend that is fastest for it.
+//  4. Else as the policy says: a backend now, or one to wait for, whose time it is charged for.
+//
+// It returns false when the rest of the class need not be looked at.
+func (s *Scheduler) consider(j *job, arrived bool) bool {
+	c := j.class
+	idle := s.offer(c, j)
+	if !idle { // (1)
+		return !c.plain || len(j.failedOn) > 0
+	}
+	view := &s.round.view
+	if arrived && j.Deadline > 0 && s.missesDeadline(j, view.Candidates) { // (2)
+		s.settle(j, DeadlinePassed, s.drainHint(c))
+		return true
+	}
+	p := Placement{}
+	if j.starving(s.now) { // (3)
+		p = Placement{Backend: fastestIdle(view.Candidates), Reason: Starving}
+	} else { // (4)
+		p = s.policy.Place(j.Job, *view)
+	}
+	switch {
+	case p.Backend != "":
+		s.dispatch(j, s.chosen(p.Backend), p.Reason)
+	case p.WaitFor != "":
+		candidate, b := s.chosen(p.WaitFor), s.byID[p.WaitFor]
+		if j.expected < 0 {
+			j.expected = j.waitedBy(s.now) + candidate.FreeIn
+		}
+		b.reserve(candidate.Predicted)
+		fallthrough
+	default:
+		s.round.declined = true
+	}
+	return true
+}
+
+// chosen is the candidate that a policy named; naming another is its bug.
+func (s *Scheduler) chosen(id BackendID) *Candidate {
+	for i := range s.round.view.Candidates {
+		if c := &s.round.view.Candidates[i]; c.Backend == id {
+			return c
+		}
+	}
+	panic(fmt.Sprintf("scheduler: policy %s chose %q, which is not a candidate", s.policy.Name(), id))
+}
+
+// starving says whether the job waits for far longer than was predicted.
+func (j *job) starving(now Instant) bool {
+	return j.expected >= 0 && j.waitedBy(now) > max(starvingFactor*j.expected, starvingMin)
+}
+
+func fastestIdle(candidates []Candidate) BackendID {
+	best, least := BackendID(""), time.Duration(math.MaxInt64)
+	for i := range candidates {
+		if c := &candidates[i]; c.Idle && c.Predicted < least {
+			best, least = c.Backend, c.Predicted
+		}
+	}
+	return best
+}
+
+// offer fills the view with the backends that a job may go to, and says whether one of them is idle.
+func (s *Scheduler) offer(c *class, j *job) (idle bool) {
+	view := &s.round.view
+	view.Now, view.Placements, view.Spread = s.now, s.placements, c.spread
+	if !c.plain || len(j.failedOn) > 0 {
+		return s.offerSome(c, j)
+	}
+	for i := range c.members {
+		m, o := &c.members[i], &c.offers[i]
+		o.Outstanding, o.FreeIn = len(m.backend.running), m.backend.freeIn
+		o.Predicted = m.predict(j.AudioSeconds)
+		o.Idle = m.backend.idle > 0
+		idle = idle || o.Idle
+	}
+	view.Candidates = c.offers
+	return idle
+}

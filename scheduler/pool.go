@@ -1,0 +1,214 @@
+package scheduler
+
+import (
+	"slices"
+	"time"
+
+	"github.com/whisperpool/whisperpool/scheduler/breaker"
+	"github.com/whisperpool/whisperpool/scheduler/estimator"
+)
+
+// backend is one server of the pool and everything that is known of it.
+type backend struct {
+	Backend
+	draining bool // no longer configured; forgotten when its last attempt ends
+	load     Load // what it last reported
+	running  []*attempt
+	// area is the time integral of len(running), in seconds: its difference between two moments,
+	// divided by the time between them, is how many ran side by side on average.
+	area   float64
+	areaAt Instant
+
+	speeds []*estimator.Speed // by model index; nil where never asked for
+	health health
+	served uint64
+	failed uint64
+
+	// Scratch space of a placement round.
+	idle   int             // slots that a job could start in at once
+	freeIn time.Duration   // until one is free, reservations included; 0 while idle > 0
+	busy   []time.Duration // when idle is 0, until each slot is free
+}
+
+// configurePool brings the pool to the configuration: backends are matched by ID and keep what they
+// run and what is known of them; those that are gone drain.
+func (s *Scheduler) configurePool() {
+	old := s.pool
+	s.pool = make([]*backend, 0, len(s.cfg.Backends))
+	for _, told := range s.cfg.Backends {
+		b := s.byID[told.ID]
+		if b == nil {
+			b = &backend{areaAt: s.now}
+			s.byID[told.ID] = b
+			s.introduce(b, told)
+		} else {
+			s.reconfigure(b, told)
+		}
+		s.pool = append(s.pool, b)
+	}
+	for _, b := range old {
+		if slices.Contains(s.pool, b) {
+			continue
+		}
+		b.draining = true
+		if len(b.running) == 0 {
+			s.forget(b)
+		} else {
+			s.pool = append(s.pool, b)
+		}
+	}
+	s.servingChanged()
+}
+
+// introduce makes a backend one of which nothing is known but its configuration.
+func (s *Scheduler) introduce(b *backend, told Backend) {
+	b.Backend = told
+	b.load = Load{}
+	b.speeds = nil
+	b.health = newHealth(s, told.Checked)
+	b.draining = false
+}
+
+func (s *Scheduler) reconfigure(b *backend, told Backend) {
+	switch {
+	case told.Address != b.Address: // another machine under an old name
+		s.introduce(b, told)
+		return
+	case told.Class != b.Class || told.Prior != b.Prior:
+		b.speeds = nil
+	}
+	if told.Checked != b.Checked && told.Checked == false {
+		b.health.unchecked()
+	}
+	b.Backend = told
+	b.draining = false
+	b.health.breaker.SetOptions(s.breakerOptions())
+}
+
+func (s *Scheduler) breakerOptions() breaker.Options {
+	c := s.cfg.Breaker
+	return breaker.Options{Failures: c.Failures, OpenFor: c.OpenFor, MaxOpenFor: c.MaxOpenFor}
+}
+
+// forget drops a backend that drained.
+func (s *Scheduler) forget(b *backend) {
+	delete(s.byID, b.ID)
+	if i := slices.Index(s.pool, b); i >= 0 {
+		s.pool = slices.Delete(s.pool, i, i+1)
+	}
+}
+
+// servingChanged lists anew who serves which class.
+func (s *Scheduler) servingChanged() {
+	for _, c := range s.classes {
+		s.findServing(c)
+	}
+}
+
+// reported takes in what a backend says of itself; news of one that is gone is ignored.
+func (s *Scheduler) reported(e Reported) {
+	b := s.byID[e.Backend]
+	if b == nil || b.draining {
+		return
+	}
+	was := b.load
+	b.load = Load{
+		Instance: e.Load.Instance,
+		Slots:    e.Load.Slots,
+		Models:   slices.Clone(e.Load.Models),
+		Can:      make(map[string]Capability, len(e.Load.Can)),
+	}
+	for model, can := range e.Load.Can {
+		b.load.Can[model] = can
+	}
+	if b.load.Instance == "" {
+		b.load.Instance = was.Instance
+	} else if was.Instance != "" && was.Instance != b.load.Instance {
+		b.speeds = nil // another server at a known address starts anew
+		b.health.restarted(s.now)
+	}
+	if b.load.Slots <= 0 {
+		b.load.Slots = was.Slots
+	}
+	if b.load.Models == nil {
+		b.load.Models = was.Models
+	}
+	s.servingChanged()
+}
+
+// slots is the useful parallelism: configured, else reported, else 1.
+func (b *backend) slots() int {
+	switch {
+	case b.Slots > 0:
+		return b.Slots
+	case b.load.Slots > 0:
+		return min(b.load.Slots, slotsMax)
+	default:
+		return 1
+	}
+}
+
+// modelsServed is what may be sent there: configured, else reported, else nil for any.
+func (b *backend) modelsServed() []string {
+	if b.Models != nil {
+		return b.Models
+	}
+	return b.load.Models
+}
+
+// serves says whether jobs of the class can run there at all.
+func (b *backend) serves(c *class) bool {
+	if b.draining {
+		return false
+	}
+	if models := b.modelsServed(); models != nil && !slices.Contains(models, c.model) {
+		return false
+	}
+	can, told := b.load.Can[c.model]
+	return !told || can&c.needs == c.needs
+}
+
+// speed is what is known of the backend with a model; it starts with the prior, or with nothing.
+func (b *backend) speed(model int) *estimator.Speed {
+	for len(b.speeds) <= model {
+		b.speeds = append(b.speeds, nil)
+	}
+	if b.speeds[model] == nil {
+		if b.Prior != (Law{}) {
+			b.speeds[model] = estimator.FromLaw(b.Prior.Fixed, b.Prior.PerSecond)
+		} else {
+			b.speeds[model] = estimator.New()
+		}
+	}
+	return b.speeds[model]
+}
+
+// start and stop keep account of an attempt.
+func (b *backend) start(a *attempt, now Instant) {
+	b.advance(now)
+	a.areaThen = b.area
+	b.running = append(b.running, a)
+}
+
+func (b *backend) stop(a *attempt, now Instant) {
+	b.advance(now)
+	i := slices.Index(b.running, a)
+	b.running = slices.Delete(b.running, i, i+1)
+}
+
+func (b *backend) advance(now Instant) {
+	b.area += float64(len(b.running)) * now.Sub(b.areaAt).Seconds()
+	b.areaAt = now
+}
+
+// occupancy is how many attempts ran beside and including this one, on average. Requires: stop was
+// called for it at now, or advance.
+func (b *backend) occupancy(a *attempt, now Instant) float64 {
+	if elapsed := now.Sub(a.started).Seconds(); elapsed > 0 {
+		return (b.area - a.areaThen) / elapsed
+	}
+	return 1
+}
+
+// occupancyNext is how many would run there with one job more, once it can start.
+func (b *backend) occupancyNext() int { return max(1, min(len(b.running)+1, b.slots())) }

@@ -1,0 +1,149 @@
+package scheduler
+
+import (
+	"fmt"
+	"time"
+)
+
+const (
+	// A job that was running when two backends died is taken to be what killed them.
+	deathsMax = 2
+	// unpaidMax bounds the attempts that are free of Config.Attempts, so that nothing is retried for ever.
+	unpaidMax = 10
+	// The pause before a job goes again to where it failed, because there is nobody else; it doubles.
+	repeatPause    = 500 * time.Millisecond
+	repeatPauseMax = 8 * time.Second
+)
+
+// arrive takes a job in. It is placed, held or refused at the end of the step.
+func (s *Scheduler) arrive(told Job) *job {
+	if s.jobs[told.ID] != nil {
+		panic(fmt.Sprintf("scheduler: job %d arrived twice", told.ID))
+	}
+	s.arrivals++
+	j := newJob(told, s.classFor(told), s.arrivals)
+	s.jobs[j.ID] = j
+	s.heldBytes += j.Bytes
+	s.enqueue(j)
+	if most := s.cfg.Queue.MaxBytes; most > 0 && s.heldBytes > most {
+		s.settle(j, QueueFull, s.drainHint(j.class))
+	}
+	return j
+}
+
+// cancel ends a job whose client left: at once when it waits, else when its attempt has ended.
+func (s *Scheduler) cancel(id JobID) {
+	j := s.jobs[id]
+	switch {
+	case j == nil || j.canceled:
+	case j.queued:
+		s.settle(j, ClientGone, 0)
+	default:
+		j.canceled = true
+		s.abort(j.running)
+	}
+}
+
+func (s *Scheduler) abort(a *attempt) {
+	if !a.aborted {
+		a.aborted = true
+		s.decide(Abort{Attempt: a.id})
+	}
+}
+
+// commit notes that the answer is about to reach the client, so that no attempt may follow this one.
+func (s *Scheduler) commit(id AttemptID) {
+	a := s.attempts[id]
+	if a == nil {
+		panic(fmt.Sprintf("scheduler: Committed for attempt %d, which does not run", id))
+	}
+	a.job.committed = true
+}
+
+// finish takes in how an attempt ended and decides what becomes of its job.
+func (s *Scheduler) finish(id AttemptID, o Outcome) {
+	a := s.attempts[id]
+	if a == nil {
+		panic(fmt.Sprintf("scheduler: Finished for attempt %d, which does not run", id))
+	}
+	if o.Result < Success || o.Result > Aborted {
+		panic(fmt.Sprintf("scheduler: attempt %d finished with the unknown result %d", id, o.Result))
+	}
+	if o.Result == Aborted && !a.aborted {
+		panic(fmt.Sprintf("scheduler: attempt %d finished as aborted, and was not", id))
+	}
+	delete(s.attempts, id)
+	b, j := a.backend, a.job
+	b.stop(a, s.now)
+	s.learn(a, o)
+	s.judge(a, o)
+	if b.draining && len(b.running) == 0 {
+		s.forget(b)
+	}
+	j.running = nil
+	j.last, j.lastBackend = o, b.ID
+	s.follow(j, a, o)
+}
+
+// follow decides what becomes of a job after an attempt:
+//
+//  1. The client left: that is all.
+//  2. Success, or a refusal that any backend would repeat: it is over.
+//  3. Something of the answer has reached the client: it cannot be tried again.
+//  4. It pays for the attempt, or not: an answered failure does; a death, a backend that is busy or one
+//     that is loading does not, up to a bound.
+//  5. It has no attempt left, or backends die of it: it is over.
+//  6. It waits again, at its old place.
+func (s *Scheduler) follow(j *job, a *attempt, o Outcome) {
+	switch {
+	case j.canceled: // (1)
+		s.settle(j, ClientGone, 0)
+		return
+	case o.Result == Success: // (2)
+		s.settle(j, Served, 0)
+		return
+	case o.Result == ClientError:
+		s.settle(j, Refused, 0)
+		return
+	case j.committed: // (3)
+		s.settle(j, Exhausted, 0)
+		return
+	case o.Result == Failed: // (4)
+		j.paid++
+		j.failedOn = append(j.failedOn, a.backend)
+	case o.Result == Died:
+		j.unpaid++
+		j.failedOn = append(j.failedOn, a.backend)
+		if !o.Unreached && !a.pass.Probe { // a half-open backend was dying before
+			j.deaths++
+		}
+	default: // Busy, Loading
+		j.unpaid++
+	}
+	if j.paid >= s.cfg.Attempts || j.unpaid >= unpaidMax || j.deaths >= deathsMax { // (5)
+		hint := retryAfterMin
+		if j.deaths >= deathsMax {
+			hint = 0
+		}
+		s.settle(j, Exhausted, hint)
+		return
+	}
+	j.notBefore = s.now.Add(min(repeatPause<<max(0, len(j.failedOn)-1), repeatPauseMax)) // (6)
+	s.enqueue(j)
+}
+
+// settle ends a job. Requires: no attempt of it runs.
+func (s *Scheduler) settle(j *job, reason SettleReason, retryAfter time.Duration) {
+	if j.running != nil {
+		panic(fmt.Sprintf("scheduler: job %d settled while attempt %d runs", j.ID, j.running.id))
+	}
+	if j.queued {
+		s.dequeue(j)
+	}
+	delete(s.jobs, j.ID)
+	s.heldBytes -= j.Bytes
+	s.decide(Settle{
+		Job: j.ID, Reason: reason, RetryAfter: retryAfter, Attempts: j.attempts, Waited: j.waited,
+		Last: j.last, Backend: j.lastBackend,
+	})
+}
