@@ -32,7 +32,7 @@ func (f *form) set(name, value string) {
 func (f *form) setInt(name string, value int)   { f.set(name, strconv.Itoa(value)) }
 func (f *form) setBool(name string, value bool) { f.set(name, strconv.FormatBool(value)) }
 func (f *form) setFloat(name string, value float64) {
-	f.set(name, strconv.FormatFloat(value, 'f', -1, 64)) // C's stof reads no exponent in some locales
+	f.set(name, strconv.FormatFloat(value, 'f', -1, 64))
 }
 
 // setOptional leaves the field out where the client did.

@@ -229,6 +229,12 @@ func TestOpenAIFields(t *testing.T) {
 	if got := s.last(t); got.path != "/v1/audio/translations" || got.form["language"] != nil {
 		t.Errorf("translation: %s with %v", got.path, got.form)
 	}
+	nameless := request(params(t, transcript.WhisperServer))
+	nameless.Model = ""
+	mustExchange(t, openAI{}, s.base(t), nameless)
+	if got := s.last(t); got.form["model"] != nil {
+		t.Errorf("a model without a name is sent: %v", got.form)
+	}
 	mustExchange(t, openAI{}, s.base(t), request(params(t, transcript.OpenAI, "response_format", "verbose_json", "timestamp_granularities[]", "word")))
 	if got := s.last(t).form["timestamp_granularities[]"]; !slices.Equal(got, []string{"segment", "word"}) {
 		t.Errorf("granularities %v", got)

@@ -54,7 +54,9 @@ func (k openAI) Read(resp *http.Response, r Request) (Verdict, error) {
 // openAIFields are the fields of OpenAI's API but for the language.
 func openAIFields(f *form, r Request, a asked) {
 	p := r.Params
-	f.set("model", r.Model)
+	if r.Model != "" { // else the server's own choice, where it has one
+		f.set("model", r.Model)
+	}
 	f.set("response_format", string(a.format))
 	if p.Prompt != "" {
 		f.set("prompt", p.Prompt)

@@ -30,7 +30,6 @@ func (k whisperPool) Render(ctx context.Context, base *url.URL, r Request) (*htt
 	var f form
 	p, a := r.Params, k.asks(r.Params)
 	if p.API == transcript.WhisperServer {
-		f.set("model", r.Model)
 		inferenceFields(&f, p, a)
 		return f.post(ctx, endpoint(base, "inference"), r.File)
 	}
