@@ -273,6 +273,7 @@ func TestWhisperServersStatuses(t *testing.T) {
 		want         Class
 		problemParam string
 	}{
+		{"a proxy's own 400", 400, "application/json", `{"error":"the audio is not welcome"}`, ClientFault, ""},
 		{"1.9: an undecodable file", 400, "text/plain", "Invalid request", ClientFault, "file"},
 		{"behind a proxy", 400, "application/json", `{"error":"failed to read audio data"}`, ClientFault, "file"},
 		{"not ready", 404, "text/plain", "File Not Found (/inference)", Loading, ""},

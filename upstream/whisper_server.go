@@ -95,8 +95,13 @@ func inferenceFields(f *form, p transcript.Params, a asked) {
 	}
 }
 
-// notFound is how the server answers every status over 400 but 500.
-var notFound = []byte("File Not Found")
+var (
+	// notFound is how the server answers every status over 400 but 500, and invalid any 400.
+	notFound = []byte("File Not Found")
+	invalid  = []byte("Invalid request")
+	// unread is what lies behind the latter, where a version lets it through.
+	unread = []byte("failed to read")
+)
 
 // Read knows the statuses that do not mean what they say: a 404 of the server's own on the path of
 // inference is any status but 400 and 500, so most likely that it is not ready (Probe finds out
@@ -110,7 +115,7 @@ func (k whisperServer) Read(resp *http.Response, r Request) (Verdict, error) {
 	case resp.StatusCode == http.StatusNotFound && bytes.HasPrefix(body, notFound):
 		v.Class = Loading
 		v.Detail = "404 File Not Found: not ready, or started with another --inference-path"
-	case resp.StatusCode == http.StatusBadRequest:
+	case resp.StatusCode == http.StatusBadRequest && (bytes.HasPrefix(body, invalid) || bytes.Contains(body, unread)):
 		v.Problem = transcript.Invalid("file", "invalid_audio",
 			"The backend could not read the audio file; whisper.cpp's server takes WAV, FLAC, MP3 and Ogg Vorbis.")
 	}
