@@ -1,0 +1,54 @@
+package whispercpp
+
+import "fmt"
+
+// device is one device that the library found.
+type device struct {
+	name, description string // "CUDA0", "NVIDIA A10G"
+	gpu               bool
+	index             int // among all devices
+	free, total       uint64
+}
+
+// label is how the engine names its device to clients.
+func (d device) label() string {
+	if !d.gpu {
+		return "CPU"
+	}
+	if d.description == "" {
+		return d.name
+	}
+	return d.name + ": " + d.description
+}
+
+// chooseDevice picks what the model runs on. whisper.cpp itself falls back to the CPU without a
+// word, and a GPU that does nothing is found out weeks later; so what was asked for is there or
+// it is an error. opens tells whether a device can be used at all.
+func chooseDevice(mode string, number int, all []device, opens func(device) bool) (device, error) {
+	cpu := device{name: "CPU"}
+	if mode == GPUOff {
+		return cpu, nil
+	}
+	var gpus []device
+	for _, d := range all {
+		if d.gpu {
+			gpus = append(gpus, d)
+		}
+	}
+	switch {
+	case len(gpus) == 0 && mode == GPURequired:
+		return device{}, fmt.Errorf("a GPU is required, but whisper.cpp sees none: check that this binary was built with CUDA (`make CUDA=1 build`), that the NVIDIA driver works (`nvidia-smi`), and CUDA_VISIBLE_DEVICES")
+	case len(gpus) == 0:
+		return cpu, nil
+	case number < 0 || number >= len(gpus):
+		return device{}, fmt.Errorf("there is no GPU %d: whisper.cpp sees %d, counted from 0 (the first is %s)", number, len(gpus), gpus[0].label())
+	}
+	chosen := gpus[number]
+	if !opens(chosen) {
+		if mode == GPURequired || number != 0 {
+			return device{}, fmt.Errorf("the GPU %s cannot be used: is its memory full, or does another process hold it exclusively? See `nvidia-smi`", chosen.label())
+		}
+		return cpu, nil
+	}
+	return chosen, nil
+}

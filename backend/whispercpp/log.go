@@ -1,0 +1,102 @@
+//go:build whispercpp
+
+package whispercpp
+
+// #include "shim.h"
+import "C"
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// libraryLog is where whisper.cpp's log goes: the library has one sink for the whole process.
+// Warnings and errors are passed on; the rest only at slog's debug level. whisper.cpp logs neither
+// audio nor text unless it is compiled for debugging.
+var libraryLog logSink
+
+type logSink struct {
+	logger   atomic.Pointer[slog.Logger]
+	mu       sync.Mutex
+	first    string // the first error since forget, which is the one that says why
+	noDevice int    // times that a device was wanted and could not be opened
+}
+
+var routeLog = sync.OnceFunc(func() { C.wp_route_log() })
+
+//export whisperpoolLog
+func whisperpoolLog(level C.int, text *C.char) {
+	libraryLog.add(int(level), C.GoString(text))
+}
+
+// Levels of enum ggml_log_level.
+const (
+	ggmlWarn  = 3
+	ggmlError = 4
+)
+
+// everyday is what the library says of runs that are stopped because the client left, and of audio
+// that ends within a moment of the offset that a client asked for: nobody's fault.
+var everyday = []string{"failed to encode", "failed to decode", "input is too short"}
+
+func (s *logSink) add(level int, text string) {
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return
+	}
+	logger := s.logger.Load()
+	if logger == nil {
+		logger = slog.Default()
+	}
+	to := slog.LevelDebug
+	switch {
+	case level == ggmlError:
+		to = slog.LevelError
+		s.remember(text)
+	case level == ggmlWarn:
+		to = slog.LevelWarn
+	}
+	for _, known := range everyday {
+		if strings.Contains(text, known) {
+			to = slog.LevelDebug
+		}
+	}
+	logger.Log(context.Background(), to, "whisper.cpp: "+text)
+}
+
+func (s *logSink) remember(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.first == "" {
+		s.first = text
+	}
+	if strings.Contains(text, "failed to initialize") {
+		s.noDevice++
+	}
+}
+
+// forget makes firstError tell of what follows.
+func (s *logSink) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.first = ""
+}
+
+// firstError is the library's first error since forget, "" if there was none. With several slots it
+// may be another's: it is a hint for people, nothing is decided by it.
+func (s *logSink) firstError() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.first
+}
+
+// deviceFailures counts how often a device could not be opened, which whisper.cpp answers by using
+// the CPU instead.
+func (s *logSink) deviceFailures() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.noDevice
+}

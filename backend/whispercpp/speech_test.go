@@ -1,0 +1,203 @@
+//go:build whispercpp
+
+package whispercpp
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/whisperpool/whisperpool/transcript"
+)
+
+// The tests here hear real speech with a real model, from the folder WHISPERPOOL_TEST_MODEL_DIR.
+
+func openReal(t testing.TB, name string, slots int) *engine {
+	t.Helper()
+	dir := os.Getenv("WHISPERPOOL_TEST_MODEL_DIR")
+	if dir == "" {
+		t.Skip("WHISPERPOOL_TEST_MODEL_DIR is not set; `make test` sets it")
+	}
+	return open(t, Config{ModelPath: filepath.Join(dir, "ggml-"+name+".bin"), Slots: slots, Threads: 1})
+}
+
+// jfk is the recording that comes with the bindings: 11 s of 16 kHz mono.
+var jfk = sync.OnceValues(func() ([]float32, error) {
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/ggerganov/whisper.cpp/bindings/go").Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list: %w", err)
+	}
+	raw, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "samples", "jfk.wav"))
+	if err != nil {
+		return nil, err
+	}
+	at := bytes.Index(raw, []byte("data"))
+	if at < 0 {
+		return nil, errors.New("jfk.wav has no data chunk")
+	}
+	raw = raw[at+8:]
+	samples := make([]float32, len(raw)/2)
+	for i := range samples {
+		samples[i] = float32(int16(binary.LittleEndian.Uint16(raw[2*i:]))) / (1 << 15)
+	}
+	return samples, nil
+})
+
+func speechSamples(t testing.TB, fromSecond, toSecond int) []float32 {
+	t.Helper()
+	samples, err := jfk()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return samples[fromSecond*SampleRate : toSecond*SampleRate]
+}
+
+func mustTranscribe(t testing.TB, e *engine, samples []float32, p transcript.Params) transcript.Transcript {
+	t.Helper()
+	got, err := e.Transcribe(t.Context(), samples, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestRealSpeech(t *testing.T) {
+	for _, name := range []string{"base", "tiny.en"} {
+		t.Run(name, func(t *testing.T) {
+			e := openReal(t, name, 1)
+			got := mustTranscribe(t, e, speechSamples(t, 0, 11), transcript.Params{Words: true}) // language: detected
+			checkShape(t, got, 11)
+			text := strings.TrimSpace(textOf(got))
+			heard := strings.NewReplacer(",", "", ".", "").Replace(strings.ToLower(text))
+			want := "and so my fellow americans ask not what your country can do for you ask what you can do for your country"
+			if heard != want || got.Language != "en" {
+				t.Errorf("heard %q in %q", text, got.Language)
+			}
+			if words := strings.Join(spoken(got.Words), " "); words != text {
+				t.Errorf("words %q, text %q", words, text)
+			}
+			first, last := got.Words[0], got.Words[len(got.Words)-1]
+			if first.Start > 1.5 || last.End < 9 || last.End-last.Start > 2 {
+				t.Errorf("the first word is %+v, the last %+v", first, last)
+			}
+			if s := got.Segments[0]; s.AvgLogprob < -0.7 || s.NoSpeechProb > 0.5 || s.CompressionRatio < 1 || s.CompressionRatio > 2 {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+// Nothing of one request may be in the answer to the next: not after another clip, not after a
+// shrunk context, not after a run that was aborted.
+func TestStateKeepsNothing(t *testing.T) {
+	e := openReal(t, "tiny.en", 1)
+	clip, other := speechSamples(t, 0, 5), speechSamples(t, 5, 11)
+	fresh := mustTranscribe(t, e, clip, greedy())
+	if textOf(fresh) == "" {
+		t.Fatal("heard nothing")
+	}
+	for name, between := range map[string]func(){
+		"another clip": func() { mustTranscribe(t, e, other, greedy()) },
+		"a shrunk context": func() {
+			p := greedy()
+			p.AudioCtx = 768
+			if got := mustTranscribe(t, e, other, p); textOf(got) == "" {
+				t.Error("heard nothing with the shrunk context")
+			}
+		},
+		"beams and a prompt": func() {
+			p := greedy()
+			p.BeamSize, p.Prompt = 5, "A speech by the president."
+			mustTranscribe(t, e, other, p)
+		},
+		"an abort": func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if _, err := e.Transcribe(ctx, other, greedy()); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+		},
+	} {
+		between()
+		if got := mustTranscribe(t, e, clip, greedy()); !reflect.DeepEqual(got, fresh) {
+			t.Errorf("after %s: %+v\nfresh: %+v", name, got, fresh)
+		}
+	}
+}
+
+// Two runs at the same shrunk context are equal whatever ran between, since neither sees it.
+func TestShrunkContextKeepsNothing(t *testing.T) {
+	e := openReal(t, "tiny.en", 1)
+	clip, other := speechSamples(t, 0, 5), speechSamples(t, 5, 11)
+	p := greedy()
+	p.AudioCtx = 600 // no multiple of 256, so that rows beyond it are read
+	first := mustTranscribe(t, e, clip, p)
+	mustTranscribe(t, e, other, greedy())
+	if again := mustTranscribe(t, e, clip, p); !reflect.DeepEqual(again, first) {
+		t.Errorf("%+v\nat first: %+v", again, first)
+	}
+}
+
+func TestSlotsTogetherHearWhatEachHearsAlone(t *testing.T) {
+	e := openReal(t, "tiny.en", 4)
+	clips := [][]float32{speechSamples(t, 0, 11), speechSamples(t, 0, 5), speechSamples(t, 3, 9), speechSamples(t, 5, 11)}
+	alone := make([]transcript.Transcript, len(clips))
+	for i, clip := range clips {
+		alone[i] = mustTranscribe(t, e, clip, greedy())
+	}
+	var wg sync.WaitGroup
+	for i, clip := range clips {
+		wg.Go(func() {
+			got, err := e.Transcribe(t.Context(), clip, greedy())
+			if err != nil || !reflect.DeepEqual(got, alone[i]) {
+				t.Errorf("clip %d together: %+v, %v\nalone: %+v", i, got, err, alone[i])
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Long audio stops within a moment of the client's leaving, while it encodes and while it decodes.
+func TestAbortIsPrompt(t *testing.T) {
+	e := openReal(t, "base", 1)
+	long := make([]float32, 0, 110*SampleRate)
+	for range 10 {
+		long = append(long, speechSamples(t, 0, 11)...)
+	}
+	for _, after := range []time.Duration{50 * time.Millisecond, 700 * time.Millisecond, 2 * time.Second} {
+		ctx, cancel := context.WithTimeout(t.Context(), after)
+		begin := time.Now()
+		_, err := e.Transcribe(ctx, long, greedy())
+		late := time.Since(begin) - after
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("after %v: %v", after, err)
+		}
+		t.Logf("aborted after %v: back %v later", after, late)
+		if late > 2*time.Second { // the whole takes 10 s and more; a busy machine may take a while
+			t.Errorf("aborted after %v: back only %v later", after, late)
+		}
+	}
+}
+
+func BenchmarkSpeech(b *testing.B) {
+	for _, name := range []string{"base", "tiny.en"} {
+		b.Run(name, func(b *testing.B) {
+			e := openReal(b, name, 1)
+			clip := speechSamples(b, 0, 11)
+			for b.Loop() {
+				mustTranscribe(b, e, clip, greedy())
+			}
+		})
+	}
+}
