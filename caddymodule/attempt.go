@@ -1,0 +1,205 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/whisperpool/whisperpool/dispatcher"
+	"github.com/whisperpool/whisperpool/scheduler"
+	"github.com/whisperpool/whisperpool/transcript"
+	"github.com/whisperpool/whisperpool/upstream"
+)
+
+// staleWithin is how soon after the request was written an old connection must break to count as one
+// that the backend had closed already. One that breaks later died with our request on it.
+const staleWithin = 2 * time.Second
+
+// try runs one attempt of the job. The dispatcher calls it, and ends it through ctx alone.
+func (t *transcription) try(ctx context.Context, a dispatcher.Attempt) scheduler.Outcome {
+	m := t.pool.member(a.Backend)
+	if m == nil {
+		return scheduler.Outcome{Result: scheduler.Died, Detail: "the backend was just taken out of the configuration"}
+	}
+	b, kind := t.pool.hold(m)
+	defer b.generation.release()
+	if kind == nil {
+		return scheduler.Outcome{Result: scheduler.Loading, Detail: "the backend's address just changed and it has not been asked yet"}
+	}
+	m.running.Add(1)
+	defer m.running.Add(-1)
+	t.pool.running.Add(1)
+	defer t.pool.running.Add(-1)
+	began := time.Now()
+	outcome := t.attempt(ctx, a, b, kind)
+	took := time.Since(began)
+	countAttempt(t.pool.name, b, outcome.Result, took)
+	t.logAttempt(a, b, outcome, took)
+	return outcome
+}
+
+func (t *transcription) logAttempt(a dispatcher.Attempt, b *backend, outcome scheduler.Outcome, took time.Duration) {
+	log, message := t.pool.log().Warn, "attempt failed"
+	switch outcome.Result {
+	case scheduler.Success:
+		log, message = t.pool.log().Debug, "attempt succeeded"
+	case scheduler.Aborted, scheduler.ClientError:
+		log, message = t.pool.log().Info, "attempt ended"
+	}
+	log(message, zap.String("request", t.requestID), zap.String("backend", string(b.id)), zap.Int("attempt", a.Number),
+		zap.Stringer("result", outcome.Result), zap.String("detail", outcome.Detail), zap.Duration("took", took),
+		zap.Stringer("why", a.Reason), zap.Duration("predicted", a.Predicted))
+}
+
+func (t *transcription) attempt(ctx context.Context, a dispatcher.Attempt, b *backend, kind upstream.Kind) scheduler.Outcome {
+	asked := t.request
+	if asked.Model = a.Model; asked.Model == "" {
+		asked.Model = asked.Params.Model // nobody has names for models here but the client
+	}
+	req, err := kind.Render(ctx, b.base, asked)
+	if err != nil {
+		return scheduler.Outcome{Result: scheduler.Failed, Detail: "rendering the request: " + err.Error()}
+	}
+	req.Header.Set("X-Request-Id", t.requestID)
+	began := time.Now()
+	resp, err := b.roundTrip(req)
+	var verdict upstream.Verdict
+	if err == nil {
+		verdict, err = kind.Read(resp, asked)
+	}
+	if err != nil {
+		return t.broken(ctx, b, err)
+	}
+	switch verdict.Class {
+	case upstream.OK:
+		if !a.Commit() {
+			return scheduler.Outcome{Result: scheduler.Aborted}
+		}
+		t.answered(verdict.Answer, time.Since(began))
+		return scheduler.Outcome{
+			Result: scheduler.Success, AudioSeconds: verdict.Answer.AudioSeconds, Words: verdict.Answer.Words, Detail: verdict.Detail,
+		}
+	case upstream.ClientFault:
+		t.refused(verdict.Problem)
+		return scheduler.Outcome{Result: scheduler.ClientError, Detail: verdict.Detail}
+	case upstream.Busy:
+		return scheduler.Outcome{Result: scheduler.Busy, RetryAfter: verdict.RetryAfter, Detail: verdict.Detail}
+	case upstream.Loading:
+		return scheduler.Outcome{Result: scheduler.Loading, Detail: verdict.Detail}
+	default: // Broken, Misconfigured
+		return scheduler.Outcome{Result: scheduler.Failed, Detail: verdict.Detail}
+	}
+}
+
+// broken is the outcome of an attempt whose connection failed or was ended.
+func (t *transcription) broken(ctx context.Context, b *backend, err error) scheduler.Outcome {
+	var own *spoolError
+	switch {
+	case errors.Is(context.Cause(ctx), dispatcher.ErrGivenUp):
+		return scheduler.Outcome{Result: scheduler.Failed, Detail: "given up: it took far longer than predicted"}
+	case ctx.Err() != nil:
+		return scheduler.Outcome{Result: scheduler.Aborted}
+	case errors.As(err, &own):
+		t.pool.log().Error("an upload can't be read back", zap.String("request", t.requestID), zap.Error(own))
+		t.refused(internalProblem("the upload could not be read back from where it was spooled"))
+		return scheduler.Outcome{Result: scheduler.ClientError, Detail: "spool: " + own.Error()} // not the backend's fault
+	}
+	t.pool.log().Debug("connection failed", zap.String("request", t.requestID), zap.String("backend", string(b.id)), zap.Error(err))
+	return scheduler.Outcome{Result: scheduler.Died, Detail: connectionFault(err)}
+}
+
+func internalProblem(message string) *transcript.Error {
+	return &transcript.Error{Status: http.StatusInternalServerError, Type: "server_error", Code: "internal_error", Message: message}
+}
+
+// dress gives a request what Caddy's transports look for in its context, and the user's headers. The
+// client's own headers never come here: kinds render requests from nothing.
+func (b *backend) dress(req *http.Request) *http.Request {
+	repl := caddy.NewReplacer()
+	repl.Set("http.reverse_proxy.upstream.hostport", b.base.Host)
+	repl.Set("http.reverse_proxy.upstream.host", b.base.Hostname())
+	repl.Set("http.reverse_proxy.upstream.port", b.base.Port())
+	ctx := context.WithValue(req.Context(), caddyhttp.VarsCtxKey, map[string]any{})
+	req = req.WithContext(context.WithValue(ctx, caddy.ReplacerCtxKey, repl))
+	if b.headers != nil {
+		// Placeholders have been expanded, so what looks like one now is part of a secret.
+		plain := req.WithContext(context.WithValue(ctx, caddy.ReplacerCtxKey, caddy.NewEmptyReplacer()))
+		b.headers.ApplyToRequest(plain)
+		req.Host = plain.Host
+	}
+	return req
+}
+
+// roundTrip sends an attempt's request. A kept connection that turns out to have been closed before
+// any byte came back is redialled once, and counts as nothing: the backend never saw the request.
+// net/http does so for GET alone.
+func (b *backend) roundTrip(req *http.Request) (*http.Response, error) {
+	req = b.dress(req)
+	var reused, answered atomic.Bool
+	var written atomic.Pointer[time.Time]
+	trace := &httptrace.ClientTrace{
+		GotConn:              func(info httptrace.GotConnInfo) { reused.Store(info.Reused) },
+		GotFirstResponseByte: func() { answered.Store(true) },
+		WroteRequest:         func(httptrace.WroteRequestInfo) { now := time.Now(); written.Store(&now) },
+	}
+	resp, err := b.attempts.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
+	if err == nil || !reused.Load() || answered.Load() || req.Context().Err() != nil || req.GetBody == nil {
+		return resp, err
+	}
+	if at := written.Load(); at != nil && time.Since(*at) > staleWithin || !brokeOff(err) {
+		return nil, err
+	}
+	body, bodyErr := req.GetBody()
+	if bodyErr != nil {
+		return nil, err
+	}
+	closeIdle(b.attempts) // the others are as old
+	req.Body = body
+	return b.attempts.RoundTrip(req)
+}
+
+// brokeOff tells errors of a connection that the other side has closed from all others.
+func brokeOff(err error) bool {
+	var own *spoolError
+	var slow net.Error
+	return !errors.As(err, &own) && (!errors.As(err, &slow) || !slow.Timeout())
+}
+
+// connectionFault says what went wrong with a connection, without addresses: the words reach the
+// client.
+func connectionFault(err error) string {
+	var slow net.Error
+	var lookup *net.DNSError
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "connection reset"
+	case errors.As(err, &lookup):
+		return "host not found"
+	case errors.As(err, &certificate):
+		return fmt.Sprintf("its certificate is not accepted: %v", certificate.Err)
+	case errors.As(err, &record):
+		return "it does not speak TLS"
+	case errors.As(err, &slow) && slow.Timeout():
+		return "timed out"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "connection closed before the answer was whole"
+	default:
+		return "connection failed"
+	}
+}

@@ -1,0 +1,151 @@
+package caddymodule
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/whisperpool/whisperpool/transcript"
+)
+
+// Handler serves transcriptions from a pool of whisper servers. It takes POST
+// /v1/audio/transcriptions and /v1/audio/translations as OpenAI's API has them and /inference as
+// whisper.cpp's server has it, and answers GET /v1/models, /v1/models/{id} and /health. All other
+// paths, and OPTIONS, go to the next handler.
+//
+// Uploads are spooled, then queued, and each is sent to the backend that is expected to finish it
+// first. When a backend fails before it has answered, another one is tried.
+//
+// Errors are answered in the shape of OpenAI's API, because its clients read nothing else. They are
+// written directly and so do not go through handle_errors.
+//
+// Handlers that name the same pool share its backends and its queue. Their options backends, policy,
+// queue, breaker and attempts must then be equal; default_model, aliases and upload may differ.
+type Handler struct {
+	// The pool's name, in logs and metrics. Default: `default`.
+	Pool string `json:"pool,omitempty"`
+
+	// The whisper servers. At least one is required.
+	Backends []Backend `json:"backends,omitempty"`
+
+	// How a backend is chosen: `latency_aware`, `least_outstanding`, `fastest_idle`, `round_robin` or
+	// `random`. Default: `latency_aware`.
+	Policy string `json:"policy,omitempty"`
+
+	// What may wait, and how long.
+	Queue *Queue `json:"queue,omitempty"`
+
+	// When a failing backend is left alone.
+	Breaker *Breaker `json:"breaker,omitempty"`
+
+	// How often a transcription is tried. Default: 3.
+	Attempts int `json:"attempts,omitempty"`
+
+	// The model for clients that name none, or one that stands for the default such as `whisper-1`.
+	// Default: the only model that the backends serve, if it is one.
+	DefaultModel string `json:"default_model,omitempty"`
+
+	// Other names for models.
+	Aliases map[string]string `json:"aliases,omitempty"`
+
+	// What uploads may take.
+	Upload *Upload `json:"upload,omitempty"`
+
+	pool *Pool
+}
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.whisper_pool", New: func() caddy.Module { return new(Handler) }}
+}
+
+// Provision checks the configuration and stages it with the app. Nothing is asked of the backends
+// before the app is started.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.fill()
+	if err := h.validate(); err != nil {
+		return fmt.Errorf("pool %s: %w", h.Pool, err)
+	}
+	app, err := ctx.App("whisper_pool")
+	if err != nil {
+		return err
+	}
+	h.pool = loadPool(h.Pool)
+	if err := app.(*App).stage(ctx, h, h.pool); err != nil {
+		return fmt.Errorf("pool %s: %w", h.Pool, err)
+	}
+	return nil
+}
+
+// Cleanup gives the pool back. Requests that run have it still.
+func (h *Handler) Cleanup() error {
+	if h.pool != nil {
+		h.pool.release()
+		h.pool = nil
+	}
+	return nil
+}
+
+// The paths that are ours, and how each is asked for.
+var methods = map[string]string{
+	"/v1/audio/transcriptions": http.MethodPost,
+	"/v1/audio/translations":   http.MethodPost,
+	"/inference":               http.MethodPost,
+	"/v1/models":               http.MethodGet,
+	"/health":                  http.MethodGet,
+}
+
+// ServeHTTP serves what is ours and passes the rest on.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	model := strings.TrimPrefix(r.URL.Path, "/v1/models/")
+	if model == r.URL.Path {
+		model = ""
+	}
+	method, ours := methods[r.URL.Path]
+	if model != "" {
+		method, ours = http.MethodGet, true
+	}
+	if !ours || r.Method == http.MethodOptions {
+		return next.ServeHTTP(w, r)
+	}
+	if r.Method != method && !(r.Method == http.MethodHead && method == http.MethodGet) {
+		h.refuseMethod(w, r, method)
+		return nil
+	}
+	// A reference of its own: a reload may clean the handler up under the request.
+	pool := loadPool(h.Pool)
+	defer pool.release()
+	switch r.URL.Path {
+	case "/v1/audio/transcriptions":
+		h.serve(w, r, pool, transcript.OpenAI, transcript.Transcribe)
+	case "/v1/audio/translations":
+		h.serve(w, r, pool, transcript.OpenAI, transcript.Translate)
+	case "/inference":
+		h.serve(w, r, pool, transcript.WhisperServer, transcript.Transcribe)
+	case "/health":
+		serveHealth(w, r, pool)
+	default:
+		h.serveModels(w, r, pool, model)
+	}
+	return nil
+}
+
+func (h *Handler) refuseMethod(w http.ResponseWriter, r *http.Request, method string) {
+	if method == http.MethodGet {
+		method = "GET, HEAD"
+	}
+	w.Header().Set("Allow", method+", OPTIONS")
+	h.refuse(w, r, nil, &transcript.Error{
+		Status: http.StatusMethodNotAllowed, Type: "invalid_request_error", Code: "method_not_allowed", Final: true,
+		Message: fmt.Sprintf("%s is asked for with %s, not with %s", r.URL.Path, method, quoted(r.Method)),
+	})
+}
+
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,236 @@
+package caddymodule
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/whisperpool/whisperpool/dispatcher"
+	"github.com/whisperpool/whisperpool/scheduler"
+	"github.com/whisperpool/whisperpool/upstream"
+)
+
+// pools holds the pools of this process by name. Handlers have a reference from Provision to
+// Cleanup, and each request has its own, so that a pool lives until its last job has settled.
+var pools = caddy.NewUsagePool()
+
+// Pool is one pool of backends: the dispatcher with its queue, speeds and breakers, the probers, and
+// what is held of uploads. There is one per name and process. Caddy configurations come and go
+// above it: it keeps those that were started, and applies the newest.
+type Pool struct {
+	name       string
+	dispatcher *dispatcher.Dispatcher
+	uploads    account
+	seed       uint64
+	logger     atomic.Pointer[zap.Logger]
+	catalogue  atomic.Pointer[catalogue]
+	limits     atomic.Pointer[limits]
+
+	// configured is closed by the first configuration that is applied; requests wait for it.
+	configured chan struct{}
+	inside     atomic.Int64 // jobs that wait or run
+	running    atomic.Int64 // attempts
+
+	probing context.Context // ends when the pool does
+	finish  context.CancelFunc
+	probers sync.WaitGroup
+
+	mu          sync.Mutex
+	generations []*generation // started and not stopped, the newest last
+	// current is the newest generation that was ever applied. It stays when all are stopped, since
+	// requests may still run while Caddy shuts down.
+	current *generation
+	changed chan struct{} // closed, and made anew, when the catalogue changes
+
+	// members are in the order of the configuration. Written under mu, read without it by the
+	// dispatcher, which may be called under mu.
+	members atomic.Pointer[[]*member]
+}
+
+// limits are what requests are held against before the scheduler sees them.
+type limits struct {
+	requests int
+	bytes    int64
+}
+
+// loadPool finds or makes the pool of a name. The caller has a reference.
+func loadPool(name string) *Pool {
+	// The constructor can't fail, so neither can LoadOrNew.
+	pool, _, _ := pools.LoadOrNew(name, func() (caddy.Destructor, error) { return newPool(name), nil })
+	return pool.(*Pool)
+}
+
+// release gives a reference back.
+func (p *Pool) release() { _, _ = pools.Delete(p.name) } // Destruct returns no error
+
+// newPool has no goroutine until a configuration is applied, since validating a Caddy configuration
+// makes pools too.
+func newPool(name string) *Pool {
+	p := &Pool{name: name, configured: make(chan struct{}), changed: make(chan struct{}), seed: rand.Uint64()}
+	p.logger.Store(caddy.Log().Named("whisper_pool"))
+	p.catalogue.Store(&catalogue{})
+	p.limits.Store(&limits{})
+	p.members.Store(new([]*member))
+	p.probing, p.finish = context.WithCancel(context.Background())
+	p.dispatcher = dispatcher.New(dispatcher.Options{
+		Probe: p.probeSoon,
+		Panicked: func(value any, stack []byte) {
+			p.log().Error("the scheduler panicked and was rebuilt", zap.Any("panic", value), zap.ByteString("stack", stack))
+		},
+	})
+	return p
+}
+
+// Destruct ends the pool; nobody uses it any more.
+func (p *Pool) Destruct() error {
+	p.finish()
+	p.probers.Wait()
+	p.dispatcher.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.current != nil {
+		p.current.release()
+		p.current = nil
+	}
+	p.generations = nil
+	return nil
+}
+
+func (p *Pool) log() *zap.Logger { return p.logger.Load() }
+
+// start applies a generation, which is then the newest.
+func (p *Pool) start(g *generation) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.apply(g); err != nil {
+		return err
+	}
+	p.generations = append(p.generations, g)
+	return nil
+}
+
+// stop takes a generation away. If it was the newest, its Caddy configuration failed, and the one
+// before it is applied again.
+func (p *Pool) stop(g *generation) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.generations = slices.DeleteFunc(p.generations, func(other *generation) bool { return other == g })
+	if len(p.generations) == 0 {
+		return
+	}
+	if newest := p.generations[len(p.generations)-1]; newest != p.current {
+		if err := p.apply(newest); err != nil { // it was applied before
+			p.log().Error("going back to the configuration before", zap.Error(err))
+		}
+	}
+}
+
+// serving tells whether some started Caddy configuration has the pool.
+func (p *Pool) serving() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.generations) > 0
+}
+
+// apply makes a generation the current one: what differs changes, all else goes on. Requires mu.
+func (p *Pool) apply(g *generation) error {
+	bytesMax := g.bytesMax(p.uploads.held.Load())
+	if err := p.dispatcher.Configure(g.schedulerConfig(p.seed, bytesMax)); err != nil {
+		return err
+	}
+	g.hold()
+	before := p.current
+	p.current = g
+	p.logger.Store(g.logger.With(zap.String("pool", p.name)))
+	p.limits.Store(&limits{g.config.Queue.MaxRequests, bytesMax})
+
+	p.remember(g)
+	if before != nil {
+		before.release()
+	} else {
+		close(p.configured)
+	}
+	return nil
+}
+
+// remember brings the members into line with a generation. Requires mu.
+func (p *Pool) remember(g *generation) {
+	var members []*member
+	for _, b := range g.backends {
+		m := p.member(b.id)
+		if m == nil {
+			m = p.newMember(b)
+		} else {
+			m.retarget(b)
+		}
+		members = append(members, m)
+	}
+	for _, m := range *p.members.Load() {
+		if !slices.Contains(members, m) {
+			m.stop()
+		}
+	}
+	p.members.Store(&members)
+	p.recatalogue()
+}
+
+// member finds a backend's place, nil when the newest configuration has none.
+func (p *Pool) member(id scheduler.BackendID) *member {
+	members := *p.members.Load()
+	if i := slices.IndexFunc(members, func(m *member) bool { return m.id == id }); i >= 0 {
+		return members[i]
+	}
+	return nil
+}
+
+// hold finds what the member stands for now and what kind of server it is (nil: not known), and
+// keeps its transport until the backend's generation is released.
+func (p *Pool) hold(m *member) (*backend, upstream.Kind) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m.target.generation.hold()
+	return m.target, m.kind
+}
+
+// recatalogue brings the catalogue up to date and wakes those who wait for it. Requires mu.
+func (p *Pool) recatalogue() {
+	c := &catalogue{}
+	for _, m := range *p.members.Load() {
+		c.add(m)
+	}
+	c.sort()
+	p.catalogue.Store(c)
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// await waits until the catalogue is as wanted, ctx ends, or limit has passed; then it returns the
+// catalogue as it is.
+func (p *Pool) await(ctx context.Context, limit time.Duration, wanted func(*catalogue) bool) *catalogue {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		p.mu.Lock()
+		c, changed := p.catalogue.Load(), p.changed
+		p.mu.Unlock()
+		if wanted(c) {
+			return c
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return c
+		case <-timer.C:
+			return c
+		}
+	}
+}
+
+// waiting is how many jobs wait for a backend, as nearly as can be told without the scheduler.
+func (p *Pool) waiting() int64 { return p.inside.Load() - p.running.Load() }

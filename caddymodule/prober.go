@@ -1,0 +1,212 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/whisperpool/whisperpool/scheduler"
+	"github.com/whisperpool/whisperpool/upstream"
+)
+
+const (
+	// probeInterval is the mean time between two probes of a backend, which are spread by probeJitter
+	// so that many backends are not asked in step.
+	probeInterval = 5 * time.Second
+	probeJitter   = 0.2
+	// probeTimeout is how long a backend may take to say how it is.
+	probeTimeout = 5 * time.Second
+	// firstProbeWait is how long a request that came before anything is known waits for the first
+	// probes to end.
+	firstProbeWait = probeTimeout + time.Second
+)
+
+// member is a backend's place in the pool, which stays over configurations: its prober and what that
+// found out.
+type member struct {
+	pool *Pool
+	id   scheduler.BackendID
+
+	running atomic.Int32  // attempts
+	wake    chan struct{} // holds one: probe now
+	stop    context.CancelFunc
+
+	// Guarded by the pool's mu.
+	target *backend         // as the newest configuration has it
+	kind   upstream.Kind    // configured or found out; nil: not known yet
+	report *upstream.Report // the last one of a backend that was ready; nil: none yet
+	probed bool             // the first probe has ended
+	state  string           // as last logged
+}
+
+// newMember starts the prober of a backend that is new in the pool. Requires the pool's mu.
+func (p *Pool) newMember(b *backend) *member {
+	ctx, stop := context.WithCancel(p.probing)
+	m := &member{pool: p, id: b.id, wake: make(chan struct{}, 1), stop: stop, target: b, kind: b.kind}
+	p.probers.Go(func() { m.run(ctx) })
+	return m
+}
+
+// retarget gives the member the backend as a newer configuration has it. What was found out holds
+// unless it is another server. Requires the pool's mu.
+func (m *member) retarget(b *backend) {
+	same := m.target.identity == b.identity
+	m.target = b
+	if !same {
+		m.kind, m.report, m.probed = b.kind, nil, false
+		m.pool.dispatcher.Probed(m.id, false, false)
+		m.probeSoon()
+	}
+}
+
+func (m *member) probeSoon() {
+	select {
+	case m.wake <- struct{}{}:
+	default: // one is due already
+	}
+}
+
+// probeSoon has a backend probed now. The dispatcher calls it. One that is new in a configuration
+// that is being applied is not found here, and probed because it is new.
+func (p *Pool) probeSoon(id scheduler.BackendID) {
+	if m := p.member(id); m != nil {
+		m.probeSoon()
+	}
+}
+
+// run probes at once, at every interval, and when it is asked to.
+func (m *member) run(ctx context.Context) {
+	for {
+		m.probe(ctx)
+		pause := time.NewTimer(time.Duration((1 + probeJitter*(2*rand.Float64()-1)) * float64(probeInterval)))
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		case <-m.wake:
+			pause.Stop()
+		case <-pause.C:
+		}
+	}
+}
+
+// probe asks the backend how it is and tells the dispatcher.
+func (m *member) probe(ctx context.Context) {
+	b, kind := m.pool.hold(m)
+	defer b.generation.release()
+
+	limited, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	kind, report, err := b.probe(limited, kind)
+	if ctx.Err() != nil {
+		return // the pool or the backend's place in it has ended
+	}
+	var slow net.Error
+	if err != nil && m.running.Load() > 0 && errors.As(err, &slow) && slow.Timeout() {
+		// Some servers answer nothing while they work (whisper-server with its threads busy): that
+		// says nothing. What it works on has its own limit of time.
+		return
+	}
+	m.learn(b, kind, report, err)
+}
+
+// probe finds out the kind when it is not known, and asks.
+func (b *backend) probe(ctx context.Context, kind upstream.Kind) (upstream.Kind, upstream.Report, error) {
+	p := prober{b}
+	if kind == nil {
+		var err error
+		if kind, err = upstream.Identify(ctx, b.base, p); err != nil {
+			return nil, upstream.Report{}, err
+		}
+	}
+	report, err := kind.Probe(ctx, b.base, p)
+	return kind, report, err
+}
+
+// learn takes in what a probe of b found, unless b is not where the member is any more.
+func (m *member) learn(b *backend, kind upstream.Kind, report upstream.Report, err error) {
+	p := m.pool
+	p.mu.Lock()
+	if m.target.identity != b.identity {
+		p.mu.Unlock()
+		return
+	}
+	state, detail := "down", report.Detail
+	switch {
+	case err != nil:
+		detail = connectionFault(err)
+		var unknown *upstream.UnknownKindError
+		if errors.As(err, &unknown) {
+			detail = unknown.Error()
+		}
+	case report.Loading:
+		state = "loading"
+	case report.Ready:
+		state = "up"
+	}
+	switch {
+	case state == "up":
+		m.kind, m.report = kind, &report
+	case b.kind == nil:
+		m.kind = nil // another server may come up there; ask again
+	}
+	m.probed = true
+	p.recatalogue()
+	m.logState(state, kind, report, detail)
+	load := m.load(kind, report)
+	p.mu.Unlock()
+
+	if state == "up" {
+		p.dispatcher.Reported(m.id, load)
+	}
+	p.dispatcher.Probed(m.id, state == "up", state == "loading")
+}
+
+// load is a report as the scheduler takes it. Requires the pool's mu.
+func (m *member) load(kind upstream.Kind, report upstream.Report) scheduler.Load {
+	load := scheduler.Load{Instance: report.Instance, Slots: report.Slots, Models: report.Models}
+	if load.Slots == 0 && kind != nil {
+		load.Slots = kind.DefaultSlots()
+	}
+	load.Can = map[string]scheduler.Capability{}
+	for _, model := range slices.Concat(m.target.config.Models, report.Models) {
+		load.Can[model] = (&entry{can: report.Can}).able(model)
+	}
+	return load
+}
+
+// logState logs changes only. Requires the pool's mu.
+func (m *member) logState(state string, kind upstream.Kind, report upstream.Report, detail string) {
+	now := state + ": " + detail
+	if now == m.state {
+		return
+	}
+	m.state = now
+	fields := []zap.Field{zap.String("backend", string(m.id)), zap.String("state", state)}
+	if state != "up" {
+		m.pool.log().Warn("backend is "+state, append(fields, zap.String("detail", detail))...)
+		return
+	}
+	m.pool.log().Info("backend is up", append(fields, zap.String("kind", kind.Name()),
+		zap.Strings("models", report.Models), zap.Int("slots", report.Slots), zap.String("class", report.GPUClass))...)
+}
+
+// prober sends a probe's requests, with the backend's headers and over its transport.
+type prober struct{ *backend }
+
+// Do sends one request.
+func (p prober) Do(req *http.Request) (*http.Response, error) {
+	return p.probes.RoundTrip(p.dress(req))
+}
+
+// HealthURI is the configured path, "" for the kind's own.
+func (p prober) HealthURI() string { return p.config.HealthURI }
+
+var _ upstream.Prober = prober{}

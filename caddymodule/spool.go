@@ -1,0 +1,252 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// chunkSize is the unit of memory for uploads.
+const chunkSize = 64 << 10
+
+var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+
+// account counts what is held of all uploads of a pool.
+type account struct {
+	memory atomic.Int64 // bytes in memory, in whole chunks
+	held   atomic.Int64 // bytes in memory and files
+}
+
+// take adds n unless that would be more than limit.
+func take(counter *atomic.Int64, n, limit int64) bool {
+	if counter.Add(n) > limit {
+		counter.Add(-n)
+		return false
+	}
+	return true
+}
+
+// errNoRoom: the pool's uploads have reached their limit of bytes.
+var errNoRoom = errors.New("no room for more uploads")
+
+// spoolError is a failure of our own disk, and nobody else's fault.
+type spoolError struct{ err error }
+
+func (e *spoolError) Error() string { return e.err.Error() }
+func (e *spoolError) Unwrap() error { return e.err }
+
+// spool holds one upload: in memory while the pool's uploads are within their share of it, else in a
+// file that has no name any more. It is written once, then read by attempts side by side.
+type spool struct {
+	account  *account
+	memory   int64 // limit for all uploads together
+	bytesMax int64 // limit for memory and files together; 0: none
+	dir      string
+
+	mu     sync.RWMutex // a transport may read on for a moment after its attempt has ended
+	chunks []*[chunkSize]byte
+	file   *os.File
+	named  bool // the file has its name still
+	size   int64
+	closed bool
+}
+
+// ReadFrom takes in all of r. Errors of the spool itself are errNoRoom or a spoolError, all others
+// are r's.
+func (s *spool) ReadFrom(r io.Reader) (int64, error) {
+	buffer := chunks.Get().(*[chunkSize]byte)
+	defer chunks.Put(buffer)
+	start := s.size
+	for {
+		n, err := fill(r, buffer[:])
+		if werr := s.write(buffer[:n]); werr != nil {
+			return s.size - start, werr
+		}
+		if err == io.EOF {
+			return s.size - start, nil
+		}
+		if err != nil {
+			return s.size - start, err
+		}
+	}
+}
+
+// fill reads until p is full or r fails. Unlike io.ReadFull it tells an end from a broken connection.
+func fill(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var read int
+		read, err = r.Read(p[n:])
+		n += read
+	}
+	return n, err
+}
+
+// write appends. Only the request's goroutine writes, before anybody reads.
+func (s *spool) write(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	if s.bytesMax > 0 && !take(&s.account.held, int64(len(p)), s.bytesMax) {
+		return errNoRoom
+	} else if s.bytesMax == 0 {
+		s.account.held.Add(int64(len(p)))
+	}
+	at := s.size
+	s.size += int64(len(p))
+	for len(p) > 0 && s.file == nil {
+		if at == int64(len(s.chunks))*chunkSize {
+			if !take(&s.account.memory, chunkSize, s.memory) {
+				if err := s.spill(at); err != nil {
+					return err
+				}
+				break
+			}
+			s.chunks = append(s.chunks, chunks.Get().(*[chunkSize]byte))
+		}
+		n := copy(s.chunks[at/chunkSize][at%chunkSize:], p)
+		p, at = p[n:], at+int64(n)
+	}
+	if len(p) > 0 {
+		if _, err := s.file.WriteAt(p, at); err != nil {
+			return &spoolError{err}
+		}
+	}
+	return nil
+}
+
+// spill moves what is in memory to a file.
+func (s *spool) spill(size int64) error {
+	file, named, err := spoolFile(s.dir)
+	if err != nil {
+		return &spoolError{err}
+	}
+	s.file, s.named = file, named
+	for i, chunk := range s.chunks {
+		at := int64(i) * chunkSize
+		if _, err := file.WriteAt(chunk[:min(chunkSize, size-at)], at); err != nil {
+			return &spoolError{err}
+		}
+	}
+	s.freeChunks()
+	return nil
+}
+
+func (s *spool) freeChunks() {
+	for _, chunk := range s.chunks {
+		chunks.Put(chunk)
+	}
+	s.account.memory.Add(-chunkSize * int64(len(s.chunks)))
+	s.chunks = nil
+}
+
+// ReadAt reads what was written.
+func (s *spool) ReadAt(p []byte, off int64) (int, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	switch {
+	case s.closed:
+		return 0, &spoolError{os.ErrClosed}
+	case off >= s.size:
+		return 0, io.EOF
+	case s.file != nil:
+		n, err := s.file.ReadAt(p[:min(int64(len(p)), s.size-off)], off)
+		if err == nil && n < len(p) {
+			return n, io.EOF
+		}
+		if err != nil { // the file has all of size
+			return n, &spoolError{err}
+		}
+		return n, nil
+	}
+	n := 0
+	for n < len(p) && off < s.size {
+		chunk := s.chunks[off/chunkSize][off%chunkSize : min(chunkSize, off%chunkSize+s.size-off)]
+		copied := copy(p[n:], chunk)
+		n, off = n+copied, off+int64(copied)
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// Open gives a reader from the start. Readers are independent.
+func (s *spool) Open() io.ReadCloser { return io.NopCloser(io.NewSectionReader(s, 0, s.size)) }
+
+// Close gives memory and file back. A reader that goes on gets an error.
+func (s *spool) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	s.freeChunks()
+	s.account.held.Add(-s.size)
+	if s.file != nil {
+		_ = s.file.Close()
+	}
+	if s.named {
+		_ = os.Remove(s.file.Name())
+	}
+}
+
+func defaultSpool() string { return filepath.Join(caddy.AppDataDir(), "whisperpool", "spool") }
+
+// spoolFile makes a file that only this process can read and that is gone with it. named: its name
+// is still there, on systems that don't remove an open file.
+func spoolFile(dir string) (file *os.File, named bool, err error) {
+	file, err = os.CreateTemp(dir, "upload-*") // with mode 0600
+	if err != nil {
+		return nil, false, err
+	}
+	return file, os.Remove(file.Name()) != nil, nil
+}
+
+func checkSpool(dir string) error {
+	if !filepath.IsAbs(dir) {
+		return fmt.Errorf("%s is not an absolute path", dir)
+	}
+	return nil
+}
+
+// checkSpoolFolder makes the folder and tries it, so that a folder that can't be written to is an
+// error at start and not in the middle of the first large upload.
+func checkSpoolFolder(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("the folder for uploads can't be made (option upload, spool): %w", err)
+	}
+	trial := &spool{account: new(account), dir: dir}
+	defer trial.Close()
+	if err := trial.spill(0); err != nil {
+		return fmt.Errorf("the folder for uploads can't be written to (option upload, spool): %w", err)
+	}
+	return nil
+}
+
+// bytesMax is the configured limit of bytes held, else the default: 20 GiB, or half of what would be
+// free without what is held now.
+func (g *generation) bytesMax(held int64) int64 {
+	if g.config.Queue.MaxBytes > 0 {
+		return g.config.Queue.MaxBytes
+	}
+	limit := int64(defaultQueueBytes)
+	dirs := make([]string, 0, len(g.spools))
+	for dir := range g.spools {
+		dirs = append(dirs, dir)
+	}
+	slices.Sort(dirs)
+	for _, dir := range dirs {
+		if free, ok := diskFree(dir); ok {
+			limit = min(limit, max((free+held)/2, 1))
+		}
+	}
+	return limit
+}

@@ -1,0 +1,325 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/whisperpool/whisperpool/audio"
+	"github.com/whisperpool/whisperpool/scheduler"
+	"github.com/whisperpool/whisperpool/transcript"
+	"github.com/whisperpool/whisperpool/upstream"
+)
+
+// configureWait is how long a request that comes before its pool's first configuration waits for it:
+// Caddy starts its apps in any order, a moment apart.
+const configureWait = 10 * time.Second
+
+// queueFullRetry is when to come back to a full queue that the request never got to.
+const queueFullRetry = 5 * time.Second
+
+// transcription is one request on its way: in, through the queue, and out.
+type transcription struct {
+	handler   *Handler
+	pool      *Pool
+	requestID string
+	arrived   time.Time
+	uploaded  time.Duration // from arrival to the body's end
+	model     string        // resolved; "" where the backends have no names for theirs
+	request   upstream.Request
+
+	// Attempts write these; they may run side by side.
+	problem atomic.Pointer[transcript.Error]
+	answer  atomic.Pointer[answer]
+}
+
+// answer is the one that was committed to, and how long it took.
+type answer struct {
+	upstream.Answer
+	service time.Duration
+}
+
+func (t *transcription) answered(a upstream.Answer, service time.Duration) {
+	t.answer.Store(&answer{a, service})
+}
+
+func (t *transcription) refused(problem *transcript.Error) { t.problem.Store(problem) }
+
+// serve takes a transcription in, has it done, and answers. In order: 1. what can be refused unread,
+// 2. the upload, 3. what it asks for, 4. the queue and the attempts, 5. the answer. A slow upload so
+// holds no slot.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, pool *Pool, api transcript.API, task transcript.Task) {
+	t := &transcription{handler: h, pool: pool, requestID: requestID(r), arrived: time.Now()}
+	w.Header().Set("X-Request-Id", t.requestID)
+
+	boundary, problem := t.precheck(r) // 1
+	if problem != nil {
+		t.refuse(w, r, nil, problem)
+		return
+	}
+	limits := pool.limits.Load()
+	file := &spool{account: &pool.uploads, memory: h.Upload.Memory, bytesMax: limits.bytes, dir: h.Upload.Spool}
+	defer file.Close()
+	b := &body{r: r.Body, most: h.Upload.MaxSize, allow: -1}
+	form, err := readForm(b, boundary, file) // 2
+	t.uploaded = time.Since(t.arrived)
+	if err != nil {
+		t.refuseUpload(w, r, b, err)
+		return
+	}
+	job, problem := t.prepare(r, form, api, task) // 3
+	if problem != nil {
+		t.refuse(w, r, b, problem)
+		return
+	}
+	t.finish(w, r, b, t.run(r.Context(), job)) // 4, 5
+}
+
+func (t *transcription) run(ctx context.Context, job scheduler.Job) scheduler.Settle {
+	t.pool.inside.Add(1)
+	defer t.pool.inside.Add(-1) // Run panics when an attempt did
+	return t.pool.dispatcher.Run(ctx, job, t.try)
+}
+
+// precheck refuses what can be refused before the body is read.
+func (t *transcription) precheck(r *http.Request) (boundary string, problem *transcript.Error) {
+	boundary, problem = t.handler.boundary(r)
+	if problem != nil {
+		return "", problem
+	}
+	if _, problem = t.deadline(r); problem != nil {
+		return "", problem
+	}
+	select {
+	case <-t.pool.configured:
+	default:
+		if problem := t.awaitConfiguration(r.Context()); problem != nil {
+			return "", problem
+		}
+	}
+	if limit := t.pool.limits.Load().requests; limit > 0 && t.pool.waiting() >= int64(limit) {
+		return "", queueFull(queueFullRetry)
+	}
+	return boundary, nil
+}
+
+func (t *transcription) awaitConfiguration(ctx context.Context) *transcript.Error {
+	timer := time.NewTimer(configureWait)
+	defer timer.Stop()
+	select {
+	case <-t.pool.configured:
+		return nil
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return transcript.Unavailable("not_configured", time.Second, "the pool %s has no configuration yet; try again", t.pool.name)
+}
+
+// prepare finds out what the request asks for and what it costs.
+func (t *transcription) prepare(r *http.Request, form *upload, api transcript.API, task transcript.Task) (scheduler.Job, *transcript.Error) {
+	var job scheduler.Job
+	if form.file == nil {
+		return job, form.missingFile()
+	}
+	params, problem := transcript.ParseForm(api, task, form.fields, transcript.Limits{})
+	if problem != nil {
+		return job, problem
+	}
+	info, problem := probe(form)
+	if problem != nil {
+		return job, problem
+	}
+	if t.model, problem = t.resolve(r.Context(), api, params); problem != nil {
+		return job, problem
+	}
+	t.request = upstream.Request{
+		Params: params, AudioSeconds: info.Seconds,
+		File: upstream.File{Name: form.fileName, ContentType: form.contentType, Size: form.file.size, Open: form.file.Open},
+	}
+	if info.Estimated {
+		t.request.AudioSeconds = 0 // it goes into answers, where a guess has no place
+	}
+	job = scheduler.Job{Model: t.model, AudioSeconds: info.Seconds, SizeGuessed: info.Estimated, Bytes: form.file.size}
+	if job.Needs, problem = t.needs(params); problem != nil {
+		return job, problem
+	}
+	deadline, problem := t.deadline(r)
+	if problem != nil {
+		return job, problem
+	}
+	if !deadline.IsZero() {
+		job.Deadline = t.pool.dispatcher.Now().Add(time.Until(deadline))
+	}
+	return job, nil
+}
+
+// probe tells the upload's length. Where its header doesn't, it is guessed.
+func probe(form *upload) (audio.Info, *transcript.Error) {
+	info, err := audio.Probe(form.file, form.file.size)
+	var own *spoolError
+	switch {
+	case err == nil, errors.Is(err, audio.ErrUnsupported): // what a backend can decode is for it to say
+	case errors.As(err, &own):
+		return info, internalProblem("the upload could not be read back from where it was spooled")
+	default:
+		message := err.Error()
+		if form.fileName == "" {
+			message += "; the field has no file name, was it meant to be a file? (in curl: -F file=@audio.wav)"
+		}
+		return info, transcript.Invalid("file", "invalid_file", "%s", message)
+	}
+	if info.Seconds <= 0 {
+		info.Seconds, info.Estimated = guessSeconds(info.Format, form.file.size), true
+	}
+	return info, nil
+}
+
+// resolve finds the model that is meant. A request that comes before the backends have been asked
+// waits for that, within limits.
+func (t *transcription) resolve(ctx context.Context, api transcript.API, params transcript.Params) (string, *transcript.Error) {
+	var model string
+	var problem *transcript.Error
+	t.pool.await(ctx, firstProbeWait, func(c *catalogue) bool {
+		model, problem = t.handler.resolve(c, api, params.Model)
+		// The only model there is may not be the only one for long.
+		lasting := t.handler.DefaultModel != "" || t.handler.Aliases[params.Model] != "" || c.has(params.Model)
+		return c.pending == 0 || problem == nil && lasting
+	})
+	return model, problem
+}
+
+// needs are what the backend must be able to do. What nobody can do is refused by name.
+func (t *transcription) needs(params transcript.Params) (scheduler.Capability, *transcript.Error) {
+	c := t.pool.catalogue.Load()
+	var needs scheduler.Capability
+	if params.Task == transcript.Translate {
+		if needs |= scheduler.CanTranslate; !c.able(t.model, needs) {
+			return 0, t.cannot("", "translate")
+		}
+	}
+	if params.Language != "" && params.Language != "en" {
+		if needs |= scheduler.CanLanguages; !c.able(t.model, needs) {
+			return 0, t.cannot("language", "transcribe any language but English")
+		}
+	} else if params.Language == "" && c.able(t.model, needs|scheduler.CanLanguages) {
+		needs |= scheduler.CanLanguages // to detect it; English-only models need not
+	}
+	if params.Words {
+		if needs |= scheduler.CanWords; !c.able(t.model, needs) {
+			return 0, t.cannot("timestamp_granularities", "give the times of words")
+		}
+	}
+	return needs, nil
+}
+
+func (t *transcription) cannot(param, what string) *transcript.Error {
+	return transcript.Invalid(param, "unsupported", "no backend can %s with the model %s", what, quoted(t.model))
+}
+
+// requestID is the client's own, or a new one.
+func requestID(r *http.Request) string {
+	id := r.Header.Get("X-Request-Id")
+	if id == "" || len(id) > 128 || strings.ContainsFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return rand.Text()
+	}
+	return id
+}
+
+// finish answers as the job ended.
+func (t *transcription) finish(w http.ResponseWriter, r *http.Request, b *body, s scheduler.Settle) {
+	header := w.Header()
+	if s.Backend != "" {
+		header.Set("X-Whisperpool-Backend", string(s.Backend))
+	}
+	header.Set("X-Whisperpool-Queue-Ms", strconv.FormatInt(s.Waited.Milliseconds(), 10))
+	header.Set("X-Whisperpool-Attempts", strconv.Itoa(s.Attempts))
+	answer := t.answer.Load()
+	timing := "upload;dur=" + milliseconds(t.uploaded) + ", queue;dur=" + milliseconds(s.Waited)
+	if answer != nil {
+		timing += ", service;dur=" + milliseconds(answer.service)
+	}
+	header.Set("Server-Timing", timing)
+	queueSeconds.WithLabelValues(t.pool.name).Observe(s.Waited.Seconds())
+
+	switch {
+	case s.Reason == scheduler.Served && answer != nil:
+		t.count(s.Reason.String())
+		header.Set("Content-Type", answer.ContentType)
+		header.Set("Content-Length", strconv.Itoa(len(answer.Body)))
+		w.WriteHeader(http.StatusOK)
+		_, _ = w.Write(answer.Body) // the client may be gone
+	case s.Reason == scheduler.ClientGone:
+		t.count(s.Reason.String())
+		w.WriteHeader(statusClientClosed)
+	default:
+		t.count(s.Reason.String())
+		problem := t.settled(s)
+		t.logRefusal(problem, zap.String("backend", string(s.Backend)), zap.Int("attempts", s.Attempts), zap.Duration("waited", s.Waited))
+		t.handler.refuse(w, r, b, problem)
+	}
+}
+
+func milliseconds(d time.Duration) string {
+	return strconv.FormatFloat(float64(d)/float64(time.Millisecond), 'f', 1, 64)
+}
+
+// refuse answers a request that never got into the queue.
+func (t *transcription) refuse(w http.ResponseWriter, r *http.Request, b *body, problem *transcript.Error) {
+	outcome := "invalid"
+	if problem.Status >= 500 {
+		outcome = problem.Code
+	}
+	t.count(outcome)
+	t.logRefusal(problem)
+	t.handler.refuse(w, r, b, problem)
+}
+
+// logRefusal logs what was answered. Messages to clients quote what they wrote, so only the code of a
+// client's own mistake is logged.
+func (t *transcription) logRefusal(problem *transcript.Error, fields ...zap.Field) {
+	fields = append(fields, zap.String("request", t.requestID), zap.Int("status", problem.Status), zap.String("code", problem.Code))
+	if problem.Status < 500 {
+		t.pool.log().Debug("request refused", append(fields, zap.String("param", problem.Param))...)
+		return
+	}
+	t.pool.log().Warn("request not served", append(fields, zap.String("message", problem.Message))...)
+}
+
+// refuseUpload answers a request whose body could not be taken in.
+func (t *transcription) refuseUpload(w http.ResponseWriter, r *http.Request, b *body, err error) {
+	var bad *badFormError
+	var own *spoolError
+	problem := internalProblem("the upload could not be taken in")
+	switch {
+	case errors.As(err, &bad):
+		problem = bad.problem
+	case errors.Is(err, errBodyTooLarge):
+		problem = t.handler.tooLarge()
+	case errors.Is(err, errNoRoom):
+		problem = transcript.Unavailable("queue_full", queueFullRetry, "the uploads that are waiting leave no room for another; try again later")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		problem = &transcript.Error{
+			Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: "upload_timeout",
+			Message: "the upload stood still for too long",
+		}
+	case errors.Is(err, errUploadBroken):
+		t.count(scheduler.ClientGone.String())
+		w.WriteHeader(statusClientClosed)
+		return
+	case errors.As(err, &own):
+		t.pool.log().Error("an upload can't be spooled", zap.String("request", t.requestID), zap.Error(own))
+		problem = transcript.Unavailable("spool_failed", queueFullRetry, "the upload could not be stored; try again later")
+	default:
+		t.pool.log().Error("an upload can't be taken in", zap.String("request", t.requestID), zap.Error(fmt.Errorf("reading the form: %w", err)))
+	}
+	t.refuse(w, r, b, problem)
+}

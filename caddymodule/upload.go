@@ -1,0 +1,218 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/whisperpool/whisperpool/transcript"
+)
+
+// Limits of a form, far above what any client sends.
+const (
+	partsMax      = 200
+	partHeaderMax = 16 << 10 // bytes of a part's header
+	fieldMax      = 64 << 10 // bytes of a field's value
+	fieldsMax     = 1 << 20  // bytes of all fields' values together
+)
+
+// upload is a request's form with its file.
+type upload struct {
+	fields      map[string][]string
+	file        *spool
+	fileName    string // as the client wrote it; never logged
+	contentType string
+	strangers   []string // names of other fields that had a file
+}
+
+func (u *upload) close() {
+	if u.file != nil {
+		u.file.Close()
+	}
+}
+
+// body reads a request's body, counts it, and remembers how it ended: a form that is cut short is the
+// client's fault only when the body itself was whole.
+type body struct {
+	r     io.Reader
+	read  atomic.Int64
+	most  int64 // of the whole body
+	allow int64 // bytes until errHeaderTooLong, < 0: no limit
+	err   error // why it ended, io.EOF when it was whole
+}
+
+var (
+	errBodyTooLarge  = errors.New("body too large")
+	errHeaderTooLong = errors.New("part header too long")
+)
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	if b.allow == 0 {
+		b.err = errHeaderTooLong
+		return 0, b.err
+	}
+	if b.allow > 0 {
+		p = p[:min(int64(len(p)), b.allow)]
+	}
+	n, err := b.r.Read(p)
+	if b.allow > 0 {
+		b.allow -= int64(n)
+	}
+	if b.read.Add(int64(n)) > b.most {
+		err = errBodyTooLarge
+	}
+	b.err = err
+	return n, err
+}
+
+// ended tells whether the body was read to its end. Only then does net/http notice a client that
+// leaves.
+func (b *body) ended() bool { return b.err == io.EOF }
+
+// boundary checks what a request says of its body, before it is read.
+func (h *Handler) boundary(r *http.Request) (string, *transcript.Error) {
+	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || mediaType != "multipart/form-data" || params["boundary"] == "" {
+		problem := transcript.Invalid("", "invalid_content_type",
+			"the request must be multipart/form-data with a field named file, such as curl -F file=@audio.wav sends")
+		problem.Status = http.StatusUnsupportedMediaType
+		return "", problem
+	}
+	if r.ContentLength > h.Upload.MaxSize {
+		return "", h.tooLarge()
+	}
+	return params["boundary"], nil
+}
+
+func (h *Handler) tooLarge() *transcript.Error {
+	problem := transcript.Invalid("file", "too_large", "the upload is larger than %s, which is the most that is taken here; "+
+		"send a compressed format such as FLAC or Opus, or the recording in pieces", humanize.IBytes(uint64(h.Upload.MaxSize)))
+	problem.Status = http.StatusRequestEntityTooLarge
+	return problem
+}
+
+// readForm takes in the whole body: fields into memory, the file into the spool.
+func readForm(b *body, boundary string, file *spool) (*upload, error) {
+	u := &upload{fields: map[string][]string{}}
+	reader := multipart.NewReader(b, boundary)
+	total := 0
+	for parts := 0; ; parts++ {
+		b.allow = partHeaderMax
+		part, err := reader.NextPart()
+		b.allow = -1
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return u, formError(b, err)
+		}
+		if parts == partsMax {
+			return u, badForm("the form has more than %d fields", partsMax)
+		}
+		if err := u.take(part, file, &total); err != nil {
+			return u, formError(b, err)
+		}
+	}
+	// What comes after the form is read too, or the client's leaving would not be noticed.
+	if _, err := io.Copy(io.Discard, b); err != nil {
+		return u, formError(b, err)
+	}
+	return u, nil
+}
+
+// take takes in one part.
+func (u *upload) take(part *multipart.Part, file *spool, total *int) error {
+	name := part.FormName()
+	switch {
+	case name == "file":
+		if u.file != nil {
+			return badForm("the form has more than one field named file")
+		}
+		u.file, u.fileName, u.contentType = file, part.FileName(), part.Header.Get("Content-Type")
+		_, err := file.ReadFrom(part)
+		return err
+	case part.FileName() != "":
+		u.strangers = append(u.strangers, name)
+		_, err := io.Copy(io.Discard, part)
+		return err
+	}
+	value, err := io.ReadAll(io.LimitReader(part, fieldMax+1))
+	if err != nil {
+		return err
+	}
+	*total += len(value)
+	if len(value) > fieldMax || *total > fieldsMax {
+		return badForm("the field %s is too long", quoted(name))
+	}
+	u.fields[name] = append(u.fields[name], string(value))
+	return nil
+}
+
+// missingFile says what is wrong with a form without a file.
+func (u *upload) missingFile() *transcript.Error {
+	if len(u.strangers) > 0 {
+		return transcript.Invalid("file", "missing_file", "the audio must be in a field named file; this form has a file named %s", quoted(u.strangers[0]))
+	}
+	return transcript.Invalid("file", "missing_file", "the form has no field named file with the audio in it")
+}
+
+// badFormError is a form that is not as it should be.
+type badFormError struct{ problem *transcript.Error }
+
+func (e *badFormError) Error() string { return e.problem.Message }
+
+func badForm(format string, args ...any) error {
+	return &badFormError{transcript.Invalid("", "invalid_form", format, args...)}
+}
+
+// errUploadBroken: the connection broke before the body was whole.
+var errUploadBroken = errors.New("the upload broke off")
+
+// formError tells whose fault a failure is. What the body itself says counts first: a broken
+// connection also looks like a broken form.
+func formError(b *body, err error) error {
+	var tooLarge *http.MaxBytesError // from Caddy's request_body
+	var bad *badFormError
+	var own *spoolError
+	switch {
+	case errors.As(err, &bad), errors.As(err, &own), errors.Is(err, errNoRoom):
+		return err
+	case errors.Is(b.err, errHeaderTooLong):
+		return badForm("a field's header is longer than %d bytes", partHeaderMax)
+	case errors.Is(b.err, errBodyTooLarge), errors.As(b.err, &tooLarge):
+		return errBodyTooLarge
+	case b.err == nil, b.ended():
+		return badForm("the form is damaged or cut short: %s", strings.TrimPrefix(err.Error(), "multipart: "))
+	case errors.Is(b.err, os.ErrDeadlineExceeded):
+		return os.ErrDeadlineExceeded
+	}
+	return fmt.Errorf("%w: %w", errUploadBroken, b.err)
+}
+
+// What is still taken of an upload that was refused before its end. A client that is busy sending
+// sees a reset instead of the answer when the connection is closed at once.
+const (
+	drainBytes = 1 << 20
+	drainTime  = 2 * time.Second
+)
+
+// drain reads what is left of a refused upload, within limits, after the answer was written.
+func drain(w http.ResponseWriter, r *http.Request) {
+	control := http.NewResponseController(w)
+	if control.SetReadDeadline(time.Now().Add(drainTime)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, r.Body, drainBytes)
+}
