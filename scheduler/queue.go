@@ -164,11 +164,11 @@ func (s *Scheduler) renewExpiries() {
 }
 
 // oldestWait is the longest of the present stays in the queue.
-func (s *Scheduler) oldestWait() time.Duration {
+func (s *Scheduler) oldestWait(now Instant) time.Duration {
 	oldest := time.Duration(0)
 	for _, c := range s.classes {
 		if c.first != nil {
-			oldest = max(oldest, c.first.waitedBy(s.now))
+			oldest = max(oldest, c.first.waitedBy(now))
 		}
 	}
 	return oldest

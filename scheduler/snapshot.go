@@ -81,30 +81,33 @@ const (
 	stateDraining = "draining"
 )
 
-// Snapshot copies what the scheduler knows.
-func (s *Scheduler) Snapshot() Snapshot {
+// Snapshot copies what the scheduler knows, as of the last step.
+func (s *Scheduler) Snapshot() Snapshot { return s.SnapshotAt(s.now) }
+
+// SnapshotAt copies what the scheduler knows, as of an instant after the last step.
+func (s *Scheduler) SnapshotAt(now Instant) Snapshot {
 	out := Snapshot{
-		Now: s.now, Policy: s.policy.Name(), Queued: s.waiting, QueuedBytes: s.waitingBytes, HeldBytes: s.heldBytes,
-		OldestWait: s.oldestWait(), Running: len(s.attempts), Backends: make([]BackendSnapshot, 0, len(s.pool)),
+		Now: now, Policy: s.policy.Name(), Queued: s.waiting, QueuedBytes: s.waitingBytes, HeldBytes: s.heldBytes,
+		OldestWait: s.oldestWait(now), Running: len(s.attempts), Backends: make([]BackendSnapshot, 0, len(s.pool)),
 	}
 	names := make([]string, len(s.models))
 	for name, i := range s.models {
 		names[i] = name
 	}
 	for _, b := range s.pool {
-		out.Backends = append(out.Backends, s.snapshotOf(b, names))
+		out.Backends = append(out.Backends, s.snapshotOf(b, names, now))
 	}
 	return out
 }
 
-func (s *Scheduler) snapshotOf(b *backend, models []string) BackendSnapshot {
+func (s *Scheduler) snapshotOf(b *backend, models []string, now Instant) BackendSnapshot {
 	out := BackendSnapshot{
-		ID: b.ID, Address: b.Address, Class: b.Class, State: b.state(s.now), Usable: b.takes(s.now),
+		ID: b.ID, Address: b.Address, Class: b.Class, State: b.state(now), Usable: b.takes(now),
 		Slots: b.slots(), Outstanding: len(b.running), Models: slices.Sorted(slices.Values(b.modelsServed())),
 		Can: maps.Clone(b.load.Can), Instance: b.load.Instance, Served: b.served, Failed: b.failed,
 	}
-	if at, ok := b.comesBack(s.now); ok {
-		out.ReopensIn = max(0, at.Sub(s.now))
+	if at, ok := b.comesBack(now); ok {
+		out.ReopensIn = max(0, at.Sub(now))
 	}
 	for i, speed := range b.speeds {
 		if speed == nil || !speed.Known() {
