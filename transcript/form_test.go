@@ -81,7 +81,7 @@ func TestParseFormInference(t *testing.T) {
 		},
 		"the older name of suppress_nst": {form{"suppress_non_speech": {"true"}}, with(func(p *Params) { p.SuppressNonSpeech = true })},
 		"the newer one wins":             {form{"suppress_non_speech": {"true"}, "suppress_nst": {"false"}}, defaults},
-		"max_context -1 is the default":  {form{"max_context": {"-1"}}, defaults},
+		"-1 is that server's default":    {form{"max_context": {"-1"}, "beam_size": {"-1"}}, defaults},
 		"everything": {
 			form{
 				"offset_t": {"1000"}, "offset_n": {"3"}, "duration": {"5000.0"}, "max_context": {"0"}, "max_len": {"40"}, "best_of": {"5"}, "beam_size": {"8"},
@@ -155,8 +155,8 @@ func TestParseFormRefuses(t *testing.T) {
 		{WhisperServer, "offset_n", "-1", "", "from 0 to"},
 		{WhisperServer, "duration", "-5", "", "from 0 to"},
 		{WhisperServer, "duration", "1.5", "", "whole number"},
-		{WhisperServer, "beam_size", "9", "", "from 0 to 8"},
-		{WhisperServer, "beam_size", "-1", "", "from 0 to 8"},
+		{WhisperServer, "beam_size", "9", "", "from -1 to 8"},
+		{WhisperServer, "beam_size", "-2", "", "from -1 to 8"},
 		{WhisperServer, "best_of", "100", "", "from 0 to 8"},
 		{WhisperServer, "best_of", "-2", "", "from 0 to 8"},
 		{WhisperServer, "audio_ctx", "1501", "", "from 0 to 1500"},

@@ -28,7 +28,9 @@ func (f *fields) parseInference(p *Params, limits Limits) {
 	p.Temperature, _ = f.number("temperature", 0, 1)
 	p.TemperatureInc = f.temperatureInc()
 	p.BestOf, _ = f.integer("best_of", 0, limits.BestOfMax)
-	p.BeamSize, _ = f.integer("beam_size", 0, limits.BeamSizeMax)
+	if beams, given := f.integer("beam_size", -1, limits.BeamSizeMax); given { // -1 is that server's own default
+		p.BeamSize = max(beams, 0)
+	}
 	p.EntropyThold = f.optional("entropy_thold", -thresholdMax, thresholdMax)
 	p.LogprobThold = f.optional("logprob_thold", -thresholdMax, thresholdMax)
 	p.NoSpeechThold = f.optional("no_speech_thold", -thresholdMax, thresholdMax)

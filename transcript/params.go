@@ -64,9 +64,3 @@ type Params struct {
 	SuppressNonSpeech    bool
 	NoLanguageProbs      bool
 }
-
-// Seams: the functions that the other rooms rely on (see form.go, language.go, render.go, parse.go).
-//
-//	ParseForm(api API, task Task, form map[string][]string, limits Limits) (Params, *Error)
-//	(t Transcript) Render(p Params) (contentType string, body []byte)
-//	ParseAnswer(api API, format Format, body []byte) (Transcript, error)

@@ -7,10 +7,11 @@ type (
 		Type  string `json:"type"`
 		Delta string `json:"delta"`
 	}
+	// doneEvent carries no usage: OpenAI's types allow only a count of tokens there, and ours is a
+	// duration, which strict clients refuse.
 	doneEvent struct {
-		Type  string       `json:"type"`
-		Text  string       `json:"text"`
-		Usage *usageMember `json:"usage,omitempty"`
+		Type string `json:"type"`
+		Text string `json:"text"`
 	}
 )
 
@@ -25,7 +26,7 @@ func (t Transcript) RenderStream() []byte {
 	for _, piece := range t.pieces() {
 		writeEvent(&body, deltaEvent{Type: "transcript.text.delta", Delta: piece})
 	}
-	writeEvent(&body, doneEvent{Type: "transcript.text.done", Text: t.Text(), Usage: t.usage()})
+	writeEvent(&body, doneEvent{Type: "transcript.text.done", Text: t.Text()})
 	return body.Bytes()
 }
 
