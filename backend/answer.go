@@ -42,7 +42,7 @@ func (s *Server) transcription(api transcript.API, task transcript.Task) http.Ha
 		s.setLoadHeaders(h)
 		setTiming(h, j)
 		if refusal != nil {
-			s.refuse(w, r, refusal)
+			s.refuse(w, r, refusal, j.upload != nil)
 			return
 		}
 		if j.params.Stream {
@@ -79,24 +79,32 @@ func writeAnswer(w http.ResponseWriter, contentType string, body []byte) {
 
 // refuse answers with an error. What the client is still sending is then read for a moment: were
 // the connection closed at once, a client that looks for the answer only after its upload would see
-// a reset instead.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, e *transcript.Error) {
+// a reset instead. bodyRead: there is nothing left of it.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, e *transcript.Error, bodyRead bool) {
 	if e.Status == statusClientGone {
 		panic(http.ErrAbortHandler) // nobody reads an answer; closes the connection without a log line
 	}
 	control := http.NewResponseController(w)
 	waitsForGo := r.Header.Get("Expect") != "" // such a client sends nothing before it is told to
-	if r.ContentLength != 0 && !waitsForGo {
+	unread := r.ContentLength != 0 && !bodyRead && !waitsForGo
+	if unread {
 		_ = control.EnableFullDuplex() // else the answer would wait for the upload
+	}
+	if unread && (r.ContentLength < 0 || r.ContentLength > drainBytesMax) {
+		w.Header().Set("Connection", "close") // else the client might use a connection that is about to close
 	}
 	_ = control.SetWriteDeadline(time.Now().Add(answerStall))
 	e.WriteTo(w)
 	_ = control.Flush()
 	_ = control.SetWriteDeadline(time.Time{})
-	if r.ContentLength == 0 || waitsForGo {
+	if !unread {
 		return
 	}
-	_ = control.SetReadDeadline(time.Now().Add(drainTimeMax))
+	patience := drainTimeMax
+	if e.Status == http.StatusRequestTimeout {
+		patience = 0 // it was waited for already
+	}
+	_ = control.SetReadDeadline(time.Now().Add(patience))
 	_, err := io.CopyN(io.Discard, r.Body, drainBytesMax)
 	if errors.Is(err, io.EOF) {
 		_ = control.SetReadDeadline(time.Time{}) // read to its end: the connection serves on

@@ -24,7 +24,7 @@ type Config struct {
 	UploadMax int64
 	// AudioMax is the longest audio. 0: 4 hours.
 	AudioMax time.Duration
-	// BeamSizeMax bounds what clients may ask for. 0: 8.
+	// BeamSizeMax bounds the beams and candidates (beam_size, best_of) that clients may ask for. 0: 8.
 	BeamSizeMax int
 	// FFmpeg is the path of the ffmpeg program, for formats that are not decoded in Go. "": none.
 	FFmpeg string

@@ -54,7 +54,7 @@ func (rs routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rs.server.refuse(w, r, &transcript.Error{
 			Status: http.StatusNotFound, Type: "invalid_request_error", Code: "unknown_url", Final: true,
 			Message: "There is nothing at this path; there are " + rs.list() + ".",
-		})
+		}, false)
 		return
 	}
 	if r.Method != found.method && (r.Method != http.MethodHead || found.method != http.MethodGet) {
@@ -66,7 +66,7 @@ func (rs routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rs.server.refuse(w, r, &transcript.Error{
 			Status: http.StatusMethodNotAllowed, Type: "invalid_request_error", Code: "method_not_allowed", Final: true,
 			Message: "This path takes " + found.method + " only.",
-		})
+		}, false)
 		return
 	}
 	found.serve(w, r)
@@ -115,7 +115,7 @@ func (d *device) model() model {
 func (s *Server) serveModels(w http.ResponseWriter, r *http.Request) {
 	d, refusal := s.loaded()
 	if refusal != nil {
-		s.refuse(w, r, refusal)
+		s.refuse(w, r, refusal, false)
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": []model{d.model()}})
@@ -128,7 +128,7 @@ func (s *Server) serveModel(w http.ResponseWriter, r *http.Request) {
 		refusal = d.serves(id)
 	}
 	if refusal != nil {
-		s.refuse(w, r, refusal)
+		s.refuse(w, r, refusal, false)
 		return
 	}
 	writeJSON(w, http.StatusOK, d.model())

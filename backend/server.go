@@ -22,6 +22,7 @@ type Server struct {
 	instance string
 	metrics  *metrics
 	routes   routes
+	stall    time.Duration // longest pause within an upload
 
 	device   atomic.Pointer[device] // nil while the model is loading
 	gate     *gate                  // transcription requests
@@ -42,7 +43,7 @@ func New(cfg Config, engine Transcriber) (*Server, error) {
 	_, _ = rand.Read(id) // never fails, by its contract
 	s := &Server{
 		cfg: cfg, log: cfg.Log, instance: hex.EncodeToString(id), metrics: newMetrics(),
-		gate:     newGate(),
+		gate: newGate(), stall: uploadStall,
 		memory:   semaphore.NewWeighted(uploadMemoryAll),
 		decoders: semaphore.NewWeighted(int64(cfg.Decoders)),
 		decoded:  semaphore.NewWeighted(decodedSecondsMax(cfg)),

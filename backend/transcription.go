@@ -47,7 +47,9 @@ func (s *Server) attend(w http.ResponseWriter, r *http.Request, api transcript.A
 	}
 	defer j.upload.close()
 	// 3. What is asked for.
-	j.params, refusal = transcript.ParseForm(api, task, j.upload.fields, transcript.Limits{BeamSizeMax: s.cfg.BeamSizeMax})
+	j.params, refusal = transcript.ParseForm(api, task, j.upload.fields, transcript.Limits{
+		BeamSizeMax: s.cfg.BeamSizeMax, BestOfMax: s.cfg.BeamSizeMax,
+	})
 	if refusal != nil {
 		return t, refusal
 	}

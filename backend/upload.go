@@ -39,7 +39,7 @@ func (s *Server) readUpload(w http.ResponseWriter, r *http.Request) (*upload, *t
 	}
 	body := &steadyBody{
 		from:    http.MaxBytesReader(w, r.Body, s.cfg.UploadMax),
-		control: http.NewResponseController(w),
+		control: http.NewResponseController(w), stall: s.stall,
 	}
 	u := &upload{fields: map[string][]string{}, close: func() {}}
 	err := s.readForm(u, multipart.NewReader(body, boundary), r.ContentLength)
@@ -78,7 +78,7 @@ func (s *Server) readForm(u *upload, form *multipart.Reader, length int64) error
 	fieldBytes := int64(fieldBytesMax)
 	for parts := 0; ; parts++ {
 		part, err := form.NextPart()
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF { //nolint:errorlint // wrapped, it means that the closing boundary is missing
 			return nil
 		}
 		if err != nil {
@@ -206,7 +206,7 @@ func (s *Server) uploadRefusal(err error) *transcript.Error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &transcript.Error{
 			Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: "upload_stalled",
-			Message: fmt.Sprintf("No byte of the upload came for %d s.", int(uploadStall.Seconds())),
+			Message: fmt.Sprintf("No byte of the upload came for %v.", s.stall),
 		}
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return transcript.Invalid("file", "upload_incomplete", "The upload ended before the form did; it was cut short on the way.")
@@ -218,12 +218,13 @@ func (s *Server) uploadRefusal(err error) *transcript.Error {
 type steadyBody struct {
 	from    io.Reader
 	control *http.ResponseController
+	stall   time.Duration
 	set     time.Time // when the deadline was last moved
 }
 
 func (b *steadyBody) Read(p []byte) (int, error) {
-	if now := time.Now(); now.Sub(b.set) > time.Second { // moving it costs a lock and a timer
-		_ = b.control.SetReadDeadline(now.Add(uploadStall)) // a connection without deadlines still works
+	if now := time.Now(); now.Sub(b.set) > b.stall/60 { // moving it costs a lock and a timer
+		_ = b.control.SetReadDeadline(now.Add(b.stall)) // a connection without deadlines still works
 		b.set = now
 	}
 	return b.from.Read(p)

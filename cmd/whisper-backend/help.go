@@ -1,0 +1,78 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+)
+
+const helpHead = `whisper-backend serves one whisper model on one GPU (or on the CPU) over HTTP.
+
+Usage:
+  whisper-backend --model PATH [flags]       serve a ggml model with whisper.cpp
+  whisper-backend --engine emulator [flags]  serve made-up texts with a GPU's timing
+  whisper-backend convert DIR OUT            turn a faster-whisper model into a ggml file
+
+It answers
+  POST /v1/audio/transcriptions, /v1/audio/translations   as OpenAI's API does
+  POST /inference                                         as whisper.cpp's server does
+  GET  /v1/models, /v1/models/{id}, /health, /load-report, /metrics
+`
+
+const helpFoot = `
+Examples:
+  whisper-backend --model ggml-base.bin --listen :8000
+  whisper-backend --model ggml-large-v3.bin --gpu required --gpu-class A10G --slots 4
+  whisper-backend --engine emulator --emulate-class H100 --emulate-model large-v3
+`
+
+const helpWidth = 100
+
+// writeHelp explains every flag.
+func writeHelp(w io.Writer) {
+	o := newOptions()
+	fmt.Fprint(w, helpHead)
+	for _, g := range groups {
+		fmt.Fprintf(w, "\n%s:\n", g.title)
+		for _, name := range g.flags {
+			f := o.flags.Lookup(name)
+			value, text := flag.UnquoteUsage(f)
+			text = strings.TrimPrefix(text, value+" ")
+			if f.DefValue != "" && value != "" {
+				text += fmt.Sprintf(" (default %s)", defaultOf(f))
+			}
+			fmt.Fprintf(w, "  --%s\n%s", strings.TrimSpace(name+" "+value), wrapped(text, "      ", helpWidth))
+		}
+	}
+	fmt.Fprint(w, helpFoot)
+}
+
+// defaultOf writes durations without the zeros that their text ends in.
+func defaultOf(f *flag.Flag) string {
+	text := f.DefValue
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// wrapped breaks text into lines of at most width characters, each with the indent in front.
+func wrapped(text, indent string, width int) string {
+	var out, line strings.Builder
+	for _, word := range strings.Fields(text) {
+		if line.Len() > 0 && len(indent)+line.Len()+1+len(word) > width {
+			fmt.Fprintf(&out, "%s%s\n", indent, line.String())
+			line.Reset()
+		}
+		if line.Len() > 0 {
+			line.WriteByte(' ')
+		}
+		line.WriteString(word)
+	}
+	fmt.Fprintf(&out, "%s%s\n", indent, line.String())
+	return out.String()
+}

@@ -1,0 +1,77 @@
+// Command whisper-backend serves one whisper model on one GPU over HTTP; see --help.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/whisperpool/whisperpool/backend"
+	"github.com/whisperpool/whisperpool/backend/convert"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the whole program until ctx ends; it returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "convert" {
+		return convert.Command(args[1:], stdout, stderr)
+	}
+	o, err := parse(args)
+	switch {
+	case errors.Is(err, errHelp):
+		writeHelp(stdout)
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(stderr, "whisper-backend: %v; see whisper-backend --help\n", err)
+		return exitUsage
+	case o.version:
+		fmt.Fprintln(stdout, "whisper-backend", programVersion())
+		return exitOK
+	}
+	if err := serve(ctx, o, stderr); err != nil {
+		fmt.Fprintf(stderr, "whisper-backend: %v\n", err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+// serve listens at once and loads the model behind the open port, so that whoever watches the
+// server can tell loading from dead.
+func serve(ctx context.Context, o *options, stderr io.Writer) error {
+	log := o.logger(stderr)
+	load, err := o.loader(log)
+	if err != nil {
+		return err
+	}
+	cfg, err := o.serverConfig(log)
+	if err != nil {
+		return err
+	}
+	server, err := backend.New(cfg, nil)
+	if err != nil {
+		return err
+	}
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", o.listen)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s: %w", o.listen, err)
+	}
+	log.Info("listening", "address", ln.Addr().String(), "version", cfg.Version)
+	return server.Serve(ctx, ln, load)
+}
