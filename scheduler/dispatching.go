@@ -36,7 +36,7 @@ func (s *Scheduler) dispatch(j *job, chosen *Candidate, reason Reason) {
 	a.speed = b.speed(c.modelIndex)
 	a.breaker = b.health.breaker
 	a.pass = a.breaker.Begin(time.Duration(s.now))
-	last := j.paid+1 >= s.cfg.Attempts || !s.another(c, j, b)
+	last := j.paid+1 >= s.cfg.Attempts || !another(c, b)
 	b.start(a, s.now)
 	a.timeout = s.giveUpAfter(a, last)
 	s.attempts[a.id] = a
@@ -79,13 +79,14 @@ func (s *Scheduler) occupied(b *backend, a *attempt) {
 				s.rate(c, m)
 			}
 		}
+		c.idle = c.idle && anyIdle(c.serving)
 	}
 }
 
-// another says whether some other backend takes the job.
-func (s *Scheduler) another(c *class, j *job, b *backend) bool {
+// another says whether some other backend takes jobs of the class.
+func another(c *class, b *backend) bool {
 	for i := range c.members {
-		if o := c.members[i].backend; o != b && !j.failedAt(o) {
+		if c.members[i].backend != b {
 			return true
 		}
 	}

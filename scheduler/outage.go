@@ -20,28 +20,19 @@ func (s *Scheduler) review() {
 		h.out = out
 	}
 	for _, c := range s.classes {
-		if c.waiting > 0 {
-			s.reviewClass(c)
+		if c.waiting > 0 && !s.taken(c) {
+			s.hurry(c)
 		}
 	}
 }
 
-// reviewClass decides what becomes of the jobs of a class when no backend takes any:
-//
-//  1. Somebody takes jobs: nothing to do.
-//  2. Open breakers let an attempt through early, all of them in parallel, the first time at once and
-//     then every second; everybody who is out is to be probed at once.
-//  3. A first health check or a half-open attempt is on its way: the jobs wait for it.
-//  4. The last backend went out less than 5 s ago: the jobs wait for it to come back.
-//  5. Otherwise they are refused.
-func (s *Scheduler) reviewClass(c *class) {
-	if s.taken(c) { // (1)
-		return
-	}
-	since, hope := Instant(-1), false
+// hurry does not leave it at waiting when nobody takes jobs of a class: open breakers let an attempt
+// through early, all of them in parallel, the first time at once and then every second; and everybody
+// is to be probed.
+func (s *Scheduler) hurry(c *class) {
 	for _, b := range c.serving {
 		h := &b.health
-		if h.condition == up && h.breaker.State(time.Duration(s.now)) == breaker.Open { // (2)
+		if h.condition == up && h.breaker.State(time.Duration(s.now)) == breaker.Open {
 			early := h.breaker.OpenedAt()
 			if h.breaker.Openings() > 1 {
 				early += earlyGap
@@ -49,27 +40,51 @@ func (s *Scheduler) reviewClass(c *class) {
 			h.breaker.Shorten(early)
 		}
 		s.ask(b)
-		firstCheck := h.condition == unknown && s.now.Sub(h.since) < unknownMax
-		if firstCheck {
-			s.wakeAt(h.since.Add(unknownMax))
+	}
+}
+
+// refuse settles the jobs that still wait and that nobody is there for, after placement:
+//
+//  1. Somebody is sound: they wait for a slot.
+//  2. A first health check or a half-open attempt is on its way: they wait for what it shows.
+//  3. The last backend went out less than 5 s ago: they wait for it to come back.
+//  4. Otherwise they are refused.
+func (s *Scheduler) refuse() {
+	for _, c := range s.classes {
+		if c.waiting == 0 || s.hopeful(c) {
+			continue
 		}
-		hope = hope || firstCheck || h.breaker.Probing()
+		for c.first != nil { // (4)
+			s.settle(c.first, NoBackend, s.comeBackHint(c))
+		}
+	}
+}
+
+// hopeful says whether jobs of a class are worth holding.
+func (s *Scheduler) hopeful(c *class) bool {
+	since, known := Instant(-1), len(c.serving) > 0
+	if !known && c.unservedSince > 0 {
+		since, known = c.unservedSince, true
+	}
+	for _, b := range c.serving {
+		h := &b.health
+		if b.sound(s.now) { // (1)
+			return true
+		}
+		if firstCheck := h.since.Add(unknownMax); h.condition == unknown && s.now < firstCheck { // (2)
+			s.wakeAt(firstCheck)
+			return true
+		}
+		if h.breaker.Probing() {
+			return true
+		}
 		since = max(since, h.outSince)
 	}
-	if s.taken(c) || hope { // (3)
-		return
-	}
-	known := len(c.serving) > 0
-	if !known && c.unservedSince > 0 {
-		known, since = true, c.unservedSince
-	}
-	if hold := since.Add(outageHold); known && s.now < hold { // (4)
+	if hold := since.Add(outageHold); known && s.now < hold { // (3)
 		s.wakeAt(hold)
-		return
+		return true
 	}
-	for c.first != nil { // (5)
-		s.settle(c.first, NoBackend, s.comeBackHint(c))
-	}
+	return false
 }
 
 // taken says whether somebody takes jobs of the class.

@@ -45,20 +45,20 @@ func (s *Scheduler) place(arrived *job) {
 		return
 	}
 	s.round.declined, s.round.soonest = false, reviewMax
-	for _, c := range s.classes {
-		c.cursor, c.looked = nil, 0
-		if c.waiting > 0 && s.bind(c) {
-			c.cursor = c.first
-		}
-	}
+	s.bindAll()
 	for {
 		var c *class
+		idle := false
 		for _, o := range s.classes {
-			if o.cursor != nil && (c == nil || o.cursor.order < c.cursor.order) {
+			if o.cursor == nil {
+				continue
+			}
+			idle = idle || o.idle
+			if c == nil || o.cursor.order < c.cursor.order {
 				c = o
 			}
 		}
-		if c == nil {
+		if !idle {
 			break
 		}
 		j := c.cursor
@@ -66,12 +66,32 @@ func (s *Scheduler) place(arrived *job) {
 		if c.looked++; c.looked >= lookMax {
 			c.cursor = nil
 		}
-		if !s.consider(j, j == arrived) {
-			c.cursor = nil
-		}
+		s.consider(j, j == arrived)
 	}
 	if s.round.declined {
 		s.wakeAt(s.now.Add(max(s.round.soonest, reviewMin)))
+	}
+}
+
+// bindAll prepares the classes that wait: those with an idle member, and those that share a member
+// with one of these, whose jobs may come first and are charged to it.
+func (s *Scheduler) bindAll() {
+	for _, b := range s.pool {
+		b.wanted = false
+	}
+	for _, c := range s.classes {
+		c.cursor, c.looked, c.idle = nil, 0, false
+		if c.waiting > 0 && anyIdle(c.serving) {
+			for _, b := range c.serving {
+				b.wanted = true
+			}
+		}
+	}
+	for _, c := range s.classes {
+		if c.waiting > 0 && slices.ContainsFunc(c.serving, func(b *backend) bool { return b.wanted }) {
+			s.bind(c)
+			c.cursor = c.first
+		}
 	}
 }
 
@@ -88,13 +108,8 @@ func (s *Scheduler) survey() (worthwhile bool) {
 		}
 	}
 	for _, c := range s.classes {
-		if c.waiting == 0 {
-			continue
-		}
-		for _, b := range c.serving {
-			if b.idle > 0 {
-				worthwhile = true
-			}
+		if c.waiting > 0 && anyIdle(c.serving) {
+			worthwhile = true
 		}
 	}
 	if worthwhile {
@@ -103,6 +118,15 @@ func (s *Scheduler) survey() (worthwhile bool) {
 		}
 	}
 	return worthwhile
+}
+
+func anyIdle(backends []*backend) bool {
+	for _, b := range backends {
+		if b.idle > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // surveyBusy foretells when each slot of a backend without an idle one is free.
@@ -149,15 +173,14 @@ func (b *backend) reserve(predicted time.Duration) {
 	b.freeIn = slices.Min(b.busy)
 }
 
-// bind lists the members of a class with their speeds, and says whether one of them is idle.
-func (s *Scheduler) bind(c *class) (idle bool) {
-	c.members, c.offers, c.plain = c.members[:0], c.offers[:0], true
+// bind lists the members of a class with their speeds.
+func (s *Scheduler) bind(c *class) {
+	c.members, c.offers, c.plain, c.idle = c.members[:0], c.offers[:0], true, anyIdle(c.serving)
 	spread, known := 0.0, 0
 	for _, b := range c.serving {
 		if !b.takes(s.now) {
 			continue
 		}
-		idle = idle || b.idle > 0
 		m := member{backend: b, speed: b.speed(c.modelIndex)}
 		m.probing = b.health.breaker.State(time.Duration(s.now)) == breaker.HalfOpen
 		c.members = append(c.members, m)
@@ -165,9 +188,6 @@ func (s *Scheduler) bind(c *class) (idle bool) {
 		if m.speed.Known() {
 			spread, known = spread+m.speed.Spread(), known+1
 		}
-	}
-	if !idle {
-		return false
 	}
 	clear(c.gpuBest)
 	for i := range c.members {
@@ -178,7 +198,6 @@ func (s *Scheduler) bind(c *class) (idle bool) {
 		}
 	}
 	c.spread = spread / float64(max(known, 1))
-	return true
 }
 
 // rate sets what a member is expected to take per unit of cost.
@@ -224,43 +243,39 @@ func (m *member) predict(audioSeconds float64) time.Duration {
 
 // consider places one job or leaves it waiting:
 //
-//  1. Nobody who may take it is idle: it waits, and so does the rest of its class.
-//  2. It arrives with a deadline that even the best completion misses: it is refused.
-//  3. It has waited far longer than predicted: the idle backend that is fastest for it.
-//  4. Else as the policy says: a backend now, or one to wait for, whose time it is charged for.
-//
-// It returns false when the rest of the class need not be looked at.
-func (s *Scheduler) consider(j *job, arrived bool) bool {
+//  1. It arrives with a deadline that even the best completion misses: it is refused.
+//  2. It has waited far longer than predicted: the idle backend that is fastest for it.
+//  3. Else as the policy says: a backend now, or one to wait for, whose time it is charged for, so
+//     that later jobs look past it. Where nobody it may go to is idle, it can only wait.
+func (s *Scheduler) consider(j *job, arrived bool) {
 	c := j.class
 	idle := s.offer(c, j)
-	if !idle { // (1)
-		return !c.plain || len(j.failedOn) > 0
-	}
 	view := &s.round.view
-	if arrived && j.Deadline > 0 && s.missesDeadline(j, view.Candidates) { // (2)
+	if len(view.Candidates) == 0 {
+		return
+	}
+	if arrived && j.Deadline > 0 && s.missesDeadline(j, view.Candidates) { // (1)
 		s.settle(j, DeadlinePassed, s.drainHint(c))
-		return true
+		return
 	}
 	p := Placement{}
-	if j.starving(s.now) { // (3)
+	if idle && j.starving(s.now) { // (2)
 		p = Placement{Backend: fastestIdle(view.Candidates), Reason: Starving}
-	} else { // (4)
+	} else { // (3)
 		p = s.policy.Place(j.Job, *view)
 	}
 	switch {
 	case p.Backend != "":
 		s.dispatch(j, s.chosen(p.Backend), p.Reason)
+		return
 	case p.WaitFor != "":
-		candidate, b := s.chosen(p.WaitFor), s.byID[p.WaitFor]
+		candidate := s.chosen(p.WaitFor)
 		if j.expected < 0 {
 			j.expected = j.waitedBy(s.now) + candidate.FreeIn
 		}
-		b.reserve(candidate.Predicted)
-		fallthrough
-	default:
-		s.round.declined = true
+		s.byID[p.WaitFor].reserve(candidate.Predicted)
 	}
-	return true
+	s.round.declined = s.round.declined || idle
 }
 
 // chosen is the candidate that a policy named; naming another is its bug.

@@ -24,6 +24,7 @@ type class struct {
 	// Scratch space of a placement round.
 	members []member
 	offers  []Candidate
+	idle    bool               // some member is
 	plain   bool               // no member needs a closer look than its speed
 	spread  float64            // of the members' jobs, on average
 	gpuBest map[string]float64 // by GPU class, see fastestOf

@@ -122,6 +122,7 @@ func (s *Scheduler) Step(now Instant, ev Event) []Decision {
 	s.expire()
 	s.review()
 	s.place(arrived)
+	s.refuse()
 	s.admit(arrived)
 	s.wakeForQueue()
 	return s.out

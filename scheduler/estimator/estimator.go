@@ -27,6 +27,7 @@ type estimate struct {
 	n        int     // observations; 2 again after a change
 	run      int     // outliers to the same side, running: positive above, negative below
 	runSum   float64 // of their logarithms
+	runNeeds int     // how many make a change, by the spread before the first of them
 }
 
 func (e *estimate) spread() float64 { return math.Sqrt(e.variance) }
@@ -66,14 +67,13 @@ func (e *estimate) changed(y, d, limit float64) bool {
 	if side := int(math.Copysign(1, d)); e.run*side > 0 {
 		e.run, e.runSum = e.run+side, e.runSum+y
 	} else {
-		e.run, e.runSum = side, y
-	}
-	enough := runToChange
-	if e.spread() > spreadCalledWide {
-		enough = runToChangeWide
+		e.run, e.runSum, e.runNeeds = side, y, runToChange
+		if e.spread() > spreadCalledWide {
+			e.runNeeds = runToChangeWide
+		}
 	}
 	length := max(e.run, -e.run)
-	if length < enough {
+	if length < e.runNeeds {
 		return false
 	}
 	e.set(e.runSum / float64(length))
