@@ -40,7 +40,7 @@ const (
 
 // everyday is what the library says of runs that are stopped because the client left, and of audio
 // that ends within a moment of the offset that a client asked for: nobody's fault.
-var everyday = []string{"failed to encode", "failed to decode", "input is too short"}
+var everyday = []string{"failed to encode", "failed to decode", "input is too short", "encoder_begin_callback returned false"}
 
 func (s *logSink) add(level int, text string) {
 	text = strings.TrimSpace(text)

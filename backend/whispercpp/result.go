@@ -35,6 +35,7 @@ type vocabulary struct {
 func assemble(o *options, language string, raw []rawSegment, v vocabulary) transcript.Transcript {
 	t := transcript.Transcript{Task: o.task, Language: language, Duration: o.duration}
 	words := wordJoiner{perCharacter: writtenWithoutSpaces[language]}
+	noSpeechProb := 0.0
 	rest := "" // the beginning of a character that the next segment completes
 	for i, segment := range raw {
 		text, cut := rest+segment.text, ""
@@ -43,11 +44,14 @@ func assemble(o *options, language string, raw []rawSegment, v vocabulary) trans
 		}
 		rest = cut
 		text = strings.ToValidUTF8(text, string(utf8.RuneError))
+		if segment.noSpeechProb != 0 { // a segment cut at maxLen has it in its first piece only
+			noSpeechProb = segment.noSpeechProb
+		}
 		start, end := o.within(segment.t0), o.within(segment.t1)
 		end = max(start, end)
 		s := transcript.Segment{
 			ID: len(t.Segments), Start: start, End: end, Text: text, Tokens: make([]int, 0, len(segment.tokens)),
-			Temperature: o.temperature, CompressionRatio: compressionRatio(text), NoSpeechProb: segment.noSpeechProb,
+			Temperature: o.temperature, CompressionRatio: compressionRatio(text), NoSpeechProb: noSpeechProb,
 		}
 		for _, token := range segment.tokens {
 			s.Tokens = append(s.Tokens, token.id)

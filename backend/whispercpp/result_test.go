@@ -99,7 +99,8 @@ func TestSegmentsAreFilled(t *testing.T) {
 		s.Temperature != 0.4 || s.NoSpeechProb != 0.25 || math.Abs(s.AvgLogprob-math.Log(0.5)*5/3) > 1e-9 {
 		t.Errorf("%+v", s)
 	}
-	if got.Segments[1].Text != " you " || got.Segments[2].Text != "語." || got.Segments[2].ID != 2 || got.Segments[2].End != 11 {
+	if got.Segments[1].Text != " you " || got.Segments[2].Text != "語." || got.Segments[2].ID != 2 || got.Segments[2].End != 11 ||
+		got.Segments[1].NoSpeechProb != 0.25 {
 		t.Errorf("%+v", got.Segments[1:])
 	}
 }

@@ -42,6 +42,20 @@ bool must_abort(void * flag) {
     return __atomic_load_n(static_cast<const int32_t *>(flag), __ATOMIC_RELAXED) != 0;
 }
 
+// polled is what a run's callbacks look at.
+struct polled {
+    const int32_t * abort;
+    bool stopped; // before a window
+};
+
+// whisper.cpp polls after it has encoded and not while it detects the language; asked before a window
+// too, it never encodes one for nothing. It takes the answer no for a success, hence stopped.
+bool may_begin(struct whisper_context *, struct whisper_state *, void * user_data) {
+    auto * p = static_cast<polled *>(user_data);
+    p->stopped = must_abort(const_cast<int32_t *>(p->abort));
+    return !p->stopped;
+}
+
 whisper_full_params params_of(const wp_request & r) {
     auto p = whisper_full_default_params(r.beam_size > 1 ? WHISPER_SAMPLING_BEAM_SEARCH : WHISPER_SAMPLING_GREEDY);
     p.print_progress = p.print_realtime = p.print_timestamps = p.print_special = false;
@@ -135,7 +149,11 @@ int wp_run(struct whisper_context * model, struct whisper_state * state, const w
         auto params = params_of(*request);
         params.abort_callback = must_abort;
         params.abort_callback_user_data = const_cast<int32_t *>(abort);
-        return whisper_full_with_state(model, state, params, samples, samples_count);
+        polled p{abort, false};
+        params.encoder_begin_callback = may_begin;
+        params.encoder_begin_callback_user_data = &p;
+        const int code = whisper_full_with_state(model, state, params, samples, samples_count);
+        return p.stopped ? int(WP_ABORTED) : code;
     });
 }
 

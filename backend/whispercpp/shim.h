@@ -14,6 +14,7 @@ extern "C" {
 // Codes of our own beside whisper.cpp's small negative ones.
 enum {
     WP_THROWN = -1000,  // an exception; the state may be in any condition
+    WP_ABORTED = -1001, // *abort was set before a window began
     WP_STATE_GONE = -7, // whisper.cpp's: it has freed the state under its caller
 };
 
@@ -57,7 +58,7 @@ void wp_unload(struct whisper_context * model);
 struct whisper_state * wp_state_new(struct whisper_context * model, char * error);
 void wp_state_free(struct whisper_state * state);
 
-// 0 or one of whisper.cpp's codes. It polls *abort and ends soon after it is not 0.
+// 0 or one of the codes. It polls *abort between graph runs, the longest of which encodes a window.
 int wp_run(struct whisper_context * model, struct whisper_state * state, const wp_request * request,
            const float * samples, int samples_count, const int32_t * abort, char * error);
 
