@@ -16,8 +16,8 @@ const (
 	kappaSpread  = 0.3 // spread of the service times from which it grows,
 	kappaSlope   = 0.7 // and how fast
 
-	// near is a difference that nobody notices, and not worth leaving a backend idle for.
-	near = 50 * time.Millisecond
+	// unnoticed is a difference that nobody notices, and not worth leaving a backend idle for.
+	unnoticed = 50 * time.Millisecond
 )
 
 // LatencyAware sends a job to where it is expected to be done first, counting the time until a slot
@@ -35,36 +35,36 @@ func (LatencyAware) Name() string { return "latency_aware" }
 //  2. The idle backend that finishes first is the best of all, or near enough to it: that one.
 //  3. Else wait for the best.
 func (LatencyAware) Place(job scheduler.Job, view scheduler.View) scheduler.Placement {
-	best, bestIdle := newChoice(view.Rand), newChoice(view.Rand)
+	var best, idle choice
 	known := false
 	for i := range view.Candidates {
 		c := &view.Candidates[i]
 		known = known || c.Predicted > 0
-		done := float64(c.FreeIn + c.Predicted)
-		capacity := float64(c.Slots)
-		best.offer(i, done, capacity)
+		done := int64(c.FreeIn + c.Predicted)
+		best.offer(i, done)
 		if c.Idle {
-			bestIdle.offer(i, done, capacity)
+			idle.offer(i, done)
 		}
 	}
 	if !known { // (1)
-		return mostRoom(view)
+		return now(view, scheduler.Best, func(c *scheduler.Candidate) int64 {
+			return int64(c.Outstanding) << 32 / int64(max(c.Slots, 1))
+		})
 	}
-	if best.index < 0 {
-		return scheduler.Placement{}
-	}
-	first := view.Candidates[best.index]
-	if bestIdle.index >= 0 { // (2)
-		id := view.Candidates[bestIdle.index].Backend
-		late := bestIdle.value - best.value
-		switch {
-		case late <= 0:
-			return scheduler.Placement{Backend: id, Reason: scheduler.Best}
-		case late <= float64(near) || bestIdle.value <= kappa(job, view)*best.value:
-			return scheduler.Placement{Backend: id, Reason: scheduler.Near}
+	if idle.ties > 0 && near(job, view, idle.value, best.value) { // (2)
+		reason := scheduler.Best
+		if idle.value > best.value {
+			reason = scheduler.Near
 		}
+		i := idle.among(view, func(c *scheduler.Candidate) (int64, bool) { return int64(c.FreeIn + c.Predicted), c.Idle })
+		return scheduler.Placement{Backend: view.Candidates[i].Backend, Reason: reason}
 	}
-	return scheduler.Placement{WaitFor: first.Backend, Reason: scheduler.Wait} // (3)
+	return scheduler.Placement{WaitFor: view.Candidates[best.index].Backend, Reason: scheduler.Wait} // (3)
+}
+
+// near says whether a job that an idle backend would finish at idle need not wait for the best.
+func near(job scheduler.Job, view scheduler.View, idle, best int64) bool {
+	return idle-best <= int64(unnoticed) || float64(idle) <= kappa(job, view)*float64(best)
 }
 
 func kappa(job scheduler.Job, view scheduler.View) float64 {
@@ -72,18 +72,4 @@ func kappa(job scheduler.Job, view scheduler.View) float64 {
 		return kappaUnknown
 	}
 	return min(max(kappaMin+(view.Spread-kappaSpread)*kappaSlope, kappaMin), kappaMax)
-}
-
-// mostRoom is the idle backend that has the least outstanding for its slots.
-func mostRoom(view scheduler.View) scheduler.Placement {
-	room := newChoice(view.Rand)
-	for i := range view.Candidates {
-		if c := &view.Candidates[i]; c.Idle {
-			room.offer(i, float64(c.Outstanding)/float64(max(c.Slots, 1)), float64(c.Slots))
-		}
-	}
-	if room.index < 0 {
-		return scheduler.Placement{}
-	}
-	return scheduler.Placement{Backend: view.Candidates[room.index].Backend, Reason: scheduler.Best}
 }

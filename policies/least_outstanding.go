@@ -11,14 +11,5 @@ func (LeastOutstanding) Name() string { return "least_outstanding" }
 
 // Place picks the least outstanding of the idle backends, at random among equals.
 func (LeastOutstanding) Place(_ scheduler.Job, view scheduler.View) scheduler.Placement {
-	least := newChoice(view.Rand)
-	for i := range view.Candidates {
-		if c := &view.Candidates[i]; c.Idle {
-			least.offer(i, float64(c.Outstanding), 0)
-		}
-	}
-	if least.index < 0 {
-		return scheduler.Placement{}
-	}
-	return scheduler.Placement{Backend: view.Candidates[least.index].Backend, Reason: scheduler.Least}
+	return now(view, scheduler.Least, func(c *scheduler.Candidate) int64 { return int64(c.Outstanding) })
 }

@@ -37,26 +37,72 @@ func ByName(name string) (scheduler.Policy, bool) {
 	return nil, false
 }
 
-// choice picks among candidates that come one after the other: the least by value, of those that
-// are equal the one with the larger capacity, of those one at random.
+// choice is the least of values that come one after the other, and how many are equal to it.
 type choice struct {
-	index    int // -1: none yet
-	value    float64
-	capacity float64
-	ties     int
-	rand     func(n int) int
+	value int64
+	index int // of the first
+	ties  int // 0: none came yet
 }
 
-func newChoice(rand func(n int) int) choice { return choice{index: -1, rand: rand} }
-
-func (c *choice) offer(index int, value, capacity float64) {
+func (c *choice) offer(index int, value int64) {
 	switch {
-	case c.index < 0 || value < c.value || value == c.value && capacity > c.capacity:
-		c.index, c.value, c.capacity, c.ties = index, value, capacity, 1
-	case value == c.value && capacity == c.capacity:
-		// Reservoir sampling: each of n equal ones is left with probability 1/n.
-		if c.ties++; c.rand(c.ties) == 0 {
-			c.index = index
+	case c.ties == 0 || value < c.value:
+		c.value, c.index, c.ties = value, index, 1
+	case value == c.value:
+		c.ties++
+	}
+}
+
+// among picks one of the candidates that are as good as the choice, which value tells: those with the most
+// slots, and one of these at random. Chance is only asked where there is a tie.
+func (c *choice) among(view scheduler.View, value func(c *scheduler.Candidate) (int64, bool)) int {
+	if c.ties == 1 {
+		return c.index
+	}
+	slots, ties := 0, 0
+	for pass := range 2 {
+		if pass == 1 {
+			ties = view.Rand(ties) + 1
+		}
+		for i := range view.Candidates {
+			o := &view.Candidates[i]
+			v, ok := value(o)
+			switch {
+			case !ok || v != c.value || o.Slots < slots:
+			case pass == 1:
+				if ties--; ties == 0 {
+					return i
+				}
+			case o.Slots > slots:
+				slots, ties = o.Slots, 1
+			default:
+				ties++
+			}
 		}
 	}
+	panic("policies: the candidates changed meanwhile")
+}
+
+// least is the idle candidate with the least value; false when nobody is idle.
+func least(view scheduler.View, value func(c *scheduler.Candidate) int64) (scheduler.BackendID, bool) {
+	var best choice
+	idle := func(c *scheduler.Candidate) (int64, bool) { return value(c), c.Idle }
+	for i := range view.Candidates {
+		if c := &view.Candidates[i]; c.Idle {
+			best.offer(i, value(c))
+		}
+	}
+	if best.ties == 0 {
+		return "", false
+	}
+	return view.Candidates[best.among(view, idle)].Backend, true
+}
+
+// now is a placement on the idle candidate with the least value, or none.
+func now(view scheduler.View, reason scheduler.Reason, value func(c *scheduler.Candidate) int64) scheduler.Placement {
+	id, ok := least(view, value)
+	if !ok {
+		return scheduler.Placement{}
+	}
+	return scheduler.Placement{Backend: id, Reason: reason}
 }

@@ -10,14 +10,23 @@ func (Random) Name() string { return "random" }
 
 // Place picks one of the idle backends with equal chances.
 func (Random) Place(_ scheduler.Job, view scheduler.View) scheduler.Placement {
-	any := newChoice(view.Rand)
+	idle := 0
 	for i := range view.Candidates {
 		if view.Candidates[i].Idle {
-			any.offer(i, 0, 0)
+			idle++
 		}
 	}
-	if any.index < 0 {
+	if idle == 0 {
 		return scheduler.Placement{}
 	}
-	return scheduler.Placement{Backend: view.Candidates[any.index].Backend, Reason: scheduler.Turn}
+	nth := view.Rand(idle)
+	for i := range view.Candidates {
+		if c := &view.Candidates[i]; c.Idle {
+			if nth == 0 {
+				return scheduler.Placement{Backend: c.Backend, Reason: scheduler.Turn}
+			}
+			nth--
+		}
+	}
+	return scheduler.Placement{}
 }

@@ -25,8 +25,8 @@ const (
 )
 
 // dispatch starts an attempt of a job that waits, on the candidate that was chosen.
-func (s *Scheduler) dispatch(j *job, chosen *Candidate, reason Reason) {
-	b, c := s.byID[chosen.Backend], j.class
+func (s *Scheduler) dispatch(j *job, b *backend, chosen *Candidate, reason Reason) {
+	c := j.class
 	if b.idle <= 0 {
 		panic("scheduler: policy " + s.policy.Name() + " chose " + string(b.ID) + ", which has no free slot")
 	}
@@ -81,6 +81,7 @@ func (s *Scheduler) occupied(b *backend, a *attempt) {
 		}
 		c.idle = c.idle && anyIdle(c.serving)
 	}
+	s.refresh(b)
 }
 
 // another says whether some other backend takes jobs of the class.

@@ -27,20 +27,20 @@ func (m *member) unsure() bool { return m.theta < unsureBelow*m.held }
 //     no second job before the first has told, no long one, and no more than two are explored at a
 //     time, as long as somebody known would finish the job sooner than it might.
 func (s *Scheduler) offerSome(c *class, j *job) (idle bool) {
-	known := s.knownFor(c, j)
 	again := s.mayRepeat(c, j)
+	for i := range c.members {
+		m := &c.members[i]
+		m.open = again || !j.failedAt(m.backend)               // (1)
+		m.open = m.open && (!m.probing || s.mayProbe(c, j, m)) // (2)
+	}
+	known := c.knownFor(j)
 	s.round.few = s.round.few[:0]
 	for i := range c.members {
 		m := &c.members[i]
-		if j.failedAt(m.backend) && !again { // (1)
-			continue
-		}
-		if m.probing && !s.mayProbe(c, j, m) { // (2)
+		if !m.open {
 			continue
 		}
 		o := c.offers[i]
-		o.Outstanding, o.FreeIn = len(m.backend.running), m.backend.freeIn
-		o.Idle = m.backend.idle > 0
 		o.Predicted = m.predict(j.AudioSeconds)
 		if m.theta == 0 {
 			least := duration(m.speed.AtLeast() * m.speed.Cost.Of(j.AudioSeconds))
@@ -56,7 +56,7 @@ func (s *Scheduler) offerSome(c *class, j *job) (idle bool) {
 	return idle
 }
 
-// knowledge is what the known members of a class say of a job.
+// knowledge is what the members that are open to a job say of it.
 type knowledge struct {
 	fastest   time.Duration // the least service time, guesses included; 0 when there is none
 	slowest   time.Duration // of those whose speed is sure
@@ -64,9 +64,12 @@ type knowledge struct {
 	exploring int           // members that are not sure and run a job
 }
 
-func (s *Scheduler) knownFor(c *class, j *job) (k knowledge) {
+func (c *class) knownFor(j *job) (k knowledge) {
 	for i := range c.members {
 		m := &c.members[i]
+		if !m.open {
+			continue
+		}
 		takes := m.predict(j.AudioSeconds)
 		if takes > 0 && (k.fastest == 0 || takes < k.fastest) {
 			k.fastest = takes

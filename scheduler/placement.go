@@ -28,6 +28,7 @@ type member struct {
 	theta   float64 // seconds per unit of cost, for one job more; 0 when not known
 	held    float64 // the same without drift: what it was when last seen
 	probing bool    // half-open: one job may try
+	open    bool    // to the job that is looked at, in offerSome
 }
 
 // round is the scratch space of a placement round, reused from one to the next.
@@ -198,6 +199,11 @@ func (s *Scheduler) bind(c *class) {
 		}
 	}
 	c.spread = spread / float64(max(known, 1))
+	c.offeredFor = -1
+	c.lines = slices.Grow(c.lines[:0], len(c.members))[:len(c.members)]
+	for i := range c.members {
+		c.refresh(i)
+	}
 }
 
 // rate sets what a member is expected to take per unit of cost.
@@ -266,23 +272,29 @@ func (s *Scheduler) consider(j *job, arrived bool) {
 	}
 	switch {
 	case p.Backend != "":
-		s.dispatch(j, s.chosen(p.Backend), p.Reason)
+		b, candidate := s.chosen(p.Backend)
+		s.dispatch(j, b, candidate, p.Reason)
 		return
 	case p.WaitFor != "":
-		candidate := s.chosen(p.WaitFor)
+		b, candidate := s.chosen(p.WaitFor)
 		if j.expected < 0 {
 			j.expected = j.waitedBy(s.now) + candidate.FreeIn
 		}
-		s.byID[p.WaitFor].reserve(candidate.Predicted)
+		b.reserve(candidate.Predicted)
+		s.refresh(b)
 	}
 	s.round.declined = s.round.declined || idle
 }
 
 // chosen is the candidate that a policy named; naming another is its bug.
-func (s *Scheduler) chosen(id BackendID) *Candidate {
-	for i := range s.round.view.Candidates {
-		if c := &s.round.view.Candidates[i]; c.Backend == id {
-			return c
+func (s *Scheduler) chosen(id BackendID) (*backend, *Candidate) {
+	candidates := s.round.view.Candidates
+	if b := s.byID[id]; b != nil {
+		if b.offered >= len(candidates) || candidates[b.offered].Backend != id {
+			b.offered = slices.IndexFunc(candidates, func(c Candidate) bool { return c.Backend == id })
+		}
+		if b.offered >= 0 {
+			return b, &candidates[b.offered]
 		}
 	}
 	panic(fmt.Sprintf("scheduler: policy %s chose %q, which is not a candidate", s.policy.Name(), id))
@@ -310,13 +322,44 @@ func (s *Scheduler) offer(c *class, j *job) (idle bool) {
 	if !c.plain || len(j.failedOn) > 0 {
 		return s.offerSome(c, j)
 	}
-	for i := range c.members {
-		m, o := &c.members[i], &c.offers[i]
-		o.Outstanding, o.FreeIn = len(m.backend.running), m.backend.freeIn
-		o.Predicted = m.predict(j.AudioSeconds)
-		o.Idle = m.backend.idle > 0
-		idle = idle || o.Idle
+	if j.AudioSeconds != c.offeredFor {
+		c.offeredFor = j.AudioSeconds
+		for i := range c.lines {
+			c.offers[i].Predicted = c.lines[i].at(j.AudioSeconds)
+		}
 	}
 	view.Candidates = c.offers
-	return idle
+	return c.idle
+}
+
+// line is the predicted service time of a member as a function of the seconds of audio, in nanoseconds;
+// apart from the member so that going through all of them stays in the cache.
+type line struct{ fixed, perSecond float64 }
+
+func (l line) at(audioSeconds float64) time.Duration {
+	return time.Duration(l.fixed + l.perSecond*audioSeconds)
+}
+
+// refresh brings the offers to what has become of a backend during the round.
+func (s *Scheduler) refresh(b *backend) {
+	for _, c := range s.classes {
+		if c.waiting == 0 {
+			continue
+		}
+		for i := range c.members {
+			if c.members[i].backend == b {
+				c.refresh(i)
+				break
+			}
+		}
+	}
+}
+
+func (c *class) refresh(i int) {
+	m, o := &c.members[i], &c.offers[i]
+	o.Outstanding, o.FreeIn, o.Idle = len(m.backend.running), m.backend.freeIn, m.backend.idle > 0
+	c.lines[i] = line{m.theta * m.speed.Cost.Fixed * float64(time.Second), m.theta * m.speed.Cost.PerSecond * float64(time.Second)}
+	if c.offeredFor >= 0 {
+		o.Predicted = c.lines[i].at(c.offeredFor)
+	}
 }

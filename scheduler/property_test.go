@@ -154,8 +154,15 @@ func (c *chaos) finish(i int) scheduler.Event {
 func (c *chaos) step(ev scheduler.Event) {
 	decisions := c.core.Step(c.now, ev)
 	fmt.Fprintf(&c.log, "%v %T\n", time.Duration(c.now), ev)
-	if e, ok := ev.(scheduler.Canceled); ok && c.jobs[e.Job] != nil {
-		c.jobs[e.Job].canceled = true
+	switch e := ev.(type) {
+	case scheduler.Canceled:
+		if f := c.jobs[e.Job]; f != nil {
+			f.canceled = true
+		}
+	case scheduler.Configured: // a backend that went and came back is another one
+		for _, f := range c.jobs {
+			f.failedOn = ""
+		}
 	}
 	for _, d := range decisions {
 		fmt.Fprintf(&c.log, "  %s\n", describe(d))

@@ -22,14 +22,16 @@ type class struct {
 	wasServed     bool
 
 	// Scratch space of a placement round.
-	members []member
-	offers  []Candidate
-	idle    bool               // some member is
-	plain   bool               // no member needs a closer look than its speed
-	spread  float64            // of the members' jobs, on average
-	gpuBest map[string]float64 // by GPU class, see fastestOf
-	cursor  *job
-	looked  int
+	members    []member
+	offers     []Candidate        // by member
+	lines      []line             // by member
+	offeredFor float64            // the audio that the offers are for; negative when they are stale
+	idle       bool               // some member is
+	plain      bool               // no member needs a closer look than its speed
+	spread     float64            // of the members' jobs, on average
+	gpuBest    map[string]float64 // by GPU class, see fastestOf
+	cursor     *job
+	looked     int
 }
 
 // classFor returns the class of a job, new if need be.
