@@ -106,6 +106,9 @@ func (s *Scheduler) snapshotOf(b *backend, models []string, now Instant) Backend
 		Slots: b.slots(), Outstanding: len(b.running), Models: slices.Sorted(slices.Values(b.modelsServed())),
 		Can: maps.Clone(b.load.Can), Instance: b.load.Instance, Served: b.served, Failed: b.failed,
 	}
+	if out.Models == nil && b.modelsServed() != nil {
+		out.Models = []string{} // none, rather than any
+	}
 	if at, ok := b.comesBack(now); ok {
 		out.ReopensIn = max(0, at.Sub(now))
 	}

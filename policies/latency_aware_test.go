@@ -1,0 +1,57 @@
+package policies_test
+
+import (
+	"testing"
+
+	"github.com/whisperpool/whisperpool/policies"
+	"github.com/whisperpool/whisperpool/scheduler"
+)
+
+func TestLatencyAware(t *testing.T) {
+	known := scheduler.Job{AudioSeconds: 10}
+	guessed := scheduler.Job{AudioSeconds: 10, SizeGuessed: true}
+	for _, c := range []struct {
+		name   string
+		job    scheduler.Job
+		spread float64
+		cands  []scheduler.Candidate
+		want   scheduler.Placement
+	}{
+		{"the fastest of the idle", known, 0.1, []scheduler.Candidate{idle("slow", 900*ms), idle("fast", 100*ms)},
+			scheduler.Placement{Backend: "fast", Reason: scheduler.Best}},
+		{"waiting is quicker", known, 0.1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 100*ms, 100*ms)},
+			scheduler.Placement{WaitFor: "fast", Reason: scheduler.Wait}},
+		{"waiting takes longer", known, 0.1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 900*ms, 100*ms)},
+			scheduler.Placement{Backend: "slow", Reason: scheduler.Best}},
+		{"not the best, but near enough", known, 0.1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 500*ms, 110*ms)},
+			scheduler.Placement{Backend: "slow", Reason: scheduler.Near}},
+		{"just too far", known, 0.1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 480*ms, 110*ms)},
+			scheduler.Placement{WaitFor: "fast", Reason: scheduler.Wait}},
+		{"the same, when service times vary a lot", known, 1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 480*ms, 110*ms)},
+			scheduler.Placement{Backend: "slow", Reason: scheduler.Near}},
+		{"the same, when the size is a guess", guessed, 0.1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 200*ms, 100*ms)},
+			scheduler.Placement{Backend: "slow", Reason: scheduler.Near}},
+		{"a difference that nobody notices", known, 0.1, []scheduler.Candidate{idle("slow", 60*ms), busy("fast", 5*ms, 5*ms)},
+			scheduler.Placement{Backend: "slow", Reason: scheduler.Near}},
+		{"of equals the one with more slots", known, 0.1, []scheduler.Candidate{idle("small", 100*ms), {Backend: "big", Slots: 4, Idle: true, Predicted: 100 * ms}},
+			scheduler.Placement{Backend: "big", Reason: scheduler.Best}},
+		{"nobody idle", known, 0.1, []scheduler.Candidate{busy("slow", 0, 900*ms), busy("fast", 200*ms, 100*ms)},
+			scheduler.Placement{WaitFor: "fast", Reason: scheduler.Wait}},
+		{"nothing known: whoever has room", known, 0.1, []scheduler.Candidate{
+			{Backend: "full", Slots: 2, Outstanding: 2}, {Backend: "half", Slots: 2, Outstanding: 1, Idle: true}, {Backend: "free", Slots: 2, Idle: true}},
+			scheduler.Placement{Backend: "free", Reason: scheduler.Best}},
+		{"nothing known and nobody idle: wait for nobody in particular", known, 0.1, []scheduler.Candidate{{Backend: "full", Slots: 1, Outstanding: 1}},
+			scheduler.Placement{}},
+		{"nobody at all", known, 0.1, nil, scheduler.Placement{}},
+	} {
+		v := view(c.cands...)
+		v.Spread = c.spread
+		if got := (policies.LatencyAware{}).Place(c.job, v); got != c.want {
+			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestLatencyAwareSpreadsTies(t *testing.T) {
+	chosenEvenly(t, policies.LatencyAware{}, view(idle("a", 100*ms), busy("x", 100*ms, 100*ms), idle("b", 100*ms), idle("c", 100*ms)), "a", "b", "c")
+}
