@@ -68,3 +68,15 @@ func parseAddress(s string) (address, error) {
 // key is the same for addresses that mean the same server: a trailing /v1 is how clients of OpenAI's
 // API write a base, and makes no other one.
 func (a address) key() string { return a.base.Host + strings.TrimSuffix(a.base.Path, "/v1") }
+
+// withoutUser is an address as it was written, without user and password, for messages.
+func withoutUser(s string) string {
+	scheme, rest, ok := strings.Cut(s, "://")
+	if !ok {
+		scheme, rest = "", s
+	} else {
+		scheme += "://"
+	}
+	authority, _, _ := strings.Cut(rest, "/")
+	return scheme + rest[strings.LastIndex(authority, "@")+1:]
+}

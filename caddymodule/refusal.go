@@ -1,9 +1,14 @@
 package caddymodule
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/whisperpool/whisperpool/scheduler"
 	"github.com/whisperpool/whisperpool/transcript"
@@ -71,4 +76,56 @@ func exhausted(s scheduler.Settle, again time.Duration) *transcript.Error {
 		problem.Status = http.StatusBadGateway
 	}
 	return problem
+}
+
+// refuse answers a request that never got into the queue.
+func (t *transcription) refuse(w http.ResponseWriter, r *http.Request, b *body, problem *transcript.Error) {
+	outcome := "invalid"
+	if problem.Status >= 500 {
+		outcome = problem.Code
+	}
+	t.count(outcome)
+	t.logRefusal(problem)
+	t.handler.refuse(w, r, b, problem)
+}
+
+// logRefusal logs what was answered. Messages to clients quote what they wrote, so only the code of a
+// client's own mistake is logged.
+func (t *transcription) logRefusal(problem *transcript.Error, fields ...zap.Field) {
+	fields = append(fields, zap.String("request", t.requestID), zap.Int("status", problem.Status), zap.String("code", problem.Code))
+	if problem.Status < 500 {
+		t.pool.log().Debug("request refused", append(fields, zap.String("param", problem.Param))...)
+		return
+	}
+	t.pool.log().Warn("request not served", append(fields, zap.String("message", problem.Message))...)
+}
+
+// refuseUpload answers a request whose body could not be taken in.
+func (t *transcription) refuseUpload(w http.ResponseWriter, r *http.Request, b *body, err error) {
+	var bad *badFormError
+	var own *spoolError
+	problem := internalProblem("the upload could not be taken in")
+	switch {
+	case errors.As(err, &bad):
+		problem = bad.problem
+	case errors.Is(err, errBodyTooLarge):
+		problem = t.handler.tooLarge()
+	case errors.Is(err, errNoRoom):
+		problem = transcript.Unavailable("queue_full", queueFullRetry, "the uploads that are waiting leave no room for another; try again later")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		problem = &transcript.Error{
+			Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: "upload_timeout",
+			Message: "the upload stood still for too long",
+		}
+	case errors.Is(err, errUploadBroken):
+		t.count(scheduler.ClientGone.String())
+		w.WriteHeader(statusClientClosed)
+		return
+	case errors.As(err, &own):
+		t.pool.log().Error("an upload can't be spooled", zap.String("request", t.requestID), zap.Error(own))
+		problem = transcript.Unavailable("spool_failed", queueFullRetry, "the upload could not be stored; try again later")
+	default:
+		t.pool.log().Error("an upload can't be taken in", zap.String("request", t.requestID), zap.Error(fmt.Errorf("reading the form: %w", err)))
+	}
+	t.refuse(w, r, b, problem)
 }

@@ -22,6 +22,9 @@ var (
 	namePattern  = regexp.MustCompile(`^[!#-+\--z|~]{1,128}$`) // printable, no space, comma, double quote or brace
 )
 
+// slotsMax is the most that the scheduler takes; what is above is a mistake.
+const slotsMax = 1024
+
 func checkClass(class string) error {
 	if !classPattern.MatchString(class) {
 		return fmt.Errorf("GPU class %q: use up to 64 letters, digits, dots, dashes and underscores, such as T4 or RTX-4090", class)
@@ -52,7 +55,7 @@ func checkPolicy(policy string) error {
 
 func checkHealthURI(uri string) error {
 	if !strings.HasPrefix(uri, "/") || strings.ContainsAny(uri, " #{}") {
-		return fmt.Errorf("health_uri %q: a path such as /health", uri)
+		return fmt.Errorf("health_uri %q is not a path such as /health", uri)
 	}
 	return nil
 }
@@ -163,7 +166,7 @@ func (h *Handler) validateBackends() error {
 		b := &h.Backends[i]
 		a, err := parseAddress(b.Address)
 		if err != nil {
-			return fmt.Errorf("backend %q: %w", b.Address, err)
+			return fmt.Errorf("backend %q: %w", withoutUser(b.Address), err)
 		}
 		if other, ok := addresses[a.key()]; ok {
 			return fmt.Errorf("backend %s: %s is the same address; give its parallelism as slots", b.Address, other)
@@ -196,8 +199,8 @@ func (b *Backend) validate() error {
 			return err
 		}
 	}
-	if b.Slots < 0 {
-		return errors.New("slots is negative; leave it out for what the backend reports")
+	if b.Slots < 0 || b.Slots > slotsMax {
+		return fmt.Errorf("slots is %d, not from 1 to %d; leave it out for what the backend reports", b.Slots, slotsMax)
 	}
 	return errors.Join(checkName("name", b.Name), checkModels(b.Models), checkHeaderOps(b.HeaderUp))
 }
