@@ -6,12 +6,14 @@ import (
 )
 
 // burstBound is the least mean response time of n equal clips that come at once: every slot's finish
-// times, sorted, the first n.
+// times, with all slots of the card at work, sorted, the first n.
 func burstBound(pool []card, n int, audio float64) float64 {
 	var ends []float64
 	for _, c := range pool {
-		for k := 1; k <= n; k++ {
-			ends = append(ends, float64(k)*c.service(audio))
+		for range c.slots {
+			for k := 1; k <= n; k++ {
+				ends = append(ends, float64(k)*c.service(audio)/c.pace(c.slots))
+			}
 		}
 	}
 	slices.Sort(ends)

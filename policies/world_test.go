@@ -12,20 +12,77 @@ import (
 	"github.com/whisperpool/whisperpool/scheduler"
 )
 
-// card is one GPU of the model of the scheduling notes: service time fixed + seconds of audio / rate,
-// in seconds, one slot.
+// card is one GPU of the model of the scheduling notes: service time fixed + seconds of audio / rate, in
+// seconds, for a job alone. Jobs side by side on its slots get gain jobs' worth done, at most.
 type card struct {
 	name        string
 	fixed, rate float64
+	slots       int
+	gain        float64
 }
 
 func (c card) service(audio float64) float64 { return c.fixed + audio/c.rate }
 
+// pace is how fast each of k jobs side by side runs, compared with one alone.
+func (c card) pace(k int) float64 { return min(math.Pow(float64(k), 0.7), max(c.gain, 1)) / float64(k) }
+
+func (c card) with(slots int, gain float64) card {
+	c.slots, c.gain = slots, gain
+	return c
+}
+
 var (
-	t4   = card{"T4", 0.12, 18}
-	a10g = card{"A10G", 0.08, 40}
-	h100 = card{"H100", 0.05, 160}
+	t4   = card{"T4", 0.12, 18, 1, 1}
+	a10g = card{"A10G", 0.08, 40, 1, 1}
+	h100 = card{"H100", 0.05, 160, 1, 1}
 )
+
+// gpu is a card at work.
+type gpu struct {
+	card
+	id      scheduler.BackendID
+	fault   fault
+	picks   int
+	running []*work
+	since   scheduler.Instant // when the works' left was last brought up to date
+}
+
+// fault is what a gpu does instead of its work.
+type fault uint8
+
+const (
+	healthy   fault = iota
+	blackHole       // answers 500 after 5 ms
+	hung            // never answers
+	gray            // takes twenty times as long
+)
+
+// work is an attempt on a gpu; left is in seconds alone.
+type work struct {
+	attempt scheduler.AttemptID
+	job     scheduler.JobID
+	left    float64
+}
+
+func (g *gpu) advance(now scheduler.Instant) {
+	for _, w := range g.running {
+		w.left -= now.Sub(g.since).Seconds() * g.pace(len(g.running))
+	}
+	g.since = now
+}
+
+// next is the work that will be done first, and when.
+func (g *gpu) next() (first *work, at scheduler.Instant) {
+	for _, w := range g.running {
+		if first == nil || w.left < first.left {
+			first = w
+		}
+	}
+	if first == nil {
+		return nil, math.MaxInt64
+	}
+	return first, g.since.Add(time.Duration(max(0, first.left) / g.pace(len(g.running)) * 1e9))
+}
 
 func cards(sets ...any) (pool []card) {
 	for i := 0; i < len(sets); i += 2 {
@@ -40,15 +97,13 @@ func cards(sets ...any) (pool []card) {
 type world struct {
 	t       *testing.T
 	core    *scheduler.Scheduler
-	pool    []card
-	byID    map[scheduler.BackendID]card
+	gpus    []*gpu
 	rnd     *rand.Rand
 	sigma   float64 // of the log of the service time
 	now     scheduler.Instant
 	agenda  agenda
 	events  uint64
 	nextJob scheduler.JobID
-	running map[scheduler.BackendID]int
 	arrived map[scheduler.JobID]scheduler.Instant
 	audio   map[scheduler.JobID]float64
 	settled func(job scheduler.JobID) // called after each
@@ -60,15 +115,14 @@ type world struct {
 func newWorld(t *testing.T, policy string, seed uint64, pool []card) *world {
 	t.Helper()
 	w := &world{
-		t: t, pool: pool, byID: map[scheduler.BackendID]card{}, rnd: rand.New(rand.NewPCG(seed, 7)), sigma: 0.15,
-		running: map[scheduler.BackendID]int{}, arrived: map[scheduler.JobID]scheduler.Instant{},
+		t: t, rnd: rand.New(rand.NewPCG(seed, 7)), sigma: 0.15, arrived: map[scheduler.JobID]scheduler.Instant{},
 		audio: map[scheduler.JobID]float64{}, picks: map[string]int{}, settled: func(scheduler.JobID) {},
 	}
 	cfg := scheduler.Config{Policy: policy, Seed: seed}
 	for i, c := range pool {
 		id := scheduler.BackendID(c.name + "-" + string(rune('a'+i)))
-		w.byID[id] = c
-		cfg.Backends = append(cfg.Backends, scheduler.Backend{ID: id, Address: string(id), Class: c.name, Slots: 1})
+		w.gpus = append(w.gpus, &gpu{card: c, id: id})
+		cfg.Backends = append(cfg.Backends, scheduler.Backend{ID: id, Address: string(id), Class: c.name, Slots: c.slots})
 	}
 	var err error
 	if w.core, err = scheduler.New(cfg, policies.ByName); err != nil {
@@ -113,16 +167,31 @@ func (w *world) arrive(t scheduler.Instant, audio float64) {
 // run goes on until nothing happens any more.
 func (w *world) run() {
 	w.t.Helper()
-	for len(w.agenda) > 0 {
-		next := w.agenda[0].at
-		if wake, ok := w.core.NextWake(); ok && wake < next {
+	for {
+		var busiest *gpu
+		at := scheduler.Instant(math.MaxInt64)
+		for _, g := range w.gpus {
+			if _, done := g.next(); done < at {
+				busiest, at = g, done
+			}
+		}
+		if len(w.agenda) > 0 && w.agenda[0].at < at {
+			busiest, at = nil, w.agenda[0].at
+		}
+		if at == math.MaxInt64 {
+			break
+		}
+		if wake, ok := w.core.NextWake(); ok && wake < at {
 			w.now = wake
 			w.carryOut(w.core.Step(wake, scheduler.Ticked{}))
 			continue
 		}
-		m := heap.Pop(&w.agenda).(moment)
-		w.now = m.at
-		w.carryOut(w.core.Step(m.at, m.ev))
+		w.now = at
+		if busiest == nil {
+			w.carryOut(w.core.Step(at, heap.Pop(&w.agenda).(moment).ev))
+		} else {
+			w.finish(busiest)
+		}
 	}
 	if err := w.core.Invariants(); err != nil {
 		w.t.Fatal(err)
@@ -132,23 +201,41 @@ func (w *world) run() {
 	}
 }
 
+// finish ends the work that is done first on a gpu.
+func (w *world) finish(g *gpu) {
+	g.advance(w.now)
+	done, _ := g.next()
+	g.running = slices.DeleteFunc(g.running, func(o *work) bool { return o == done })
+	w.carryOut(w.core.Step(w.now, scheduler.Finished{Attempt: done.attempt, Outcome: scheduler.Outcome{
+		Result: scheduler.Success, Words: true, AudioSeconds: w.audio[done.job]}}))
+}
+
 func (w *world) carryOut(decisions []scheduler.Decision) {
 	for _, d := range slices.Clone(decisions) {
 		switch d := d.(type) {
 		case scheduler.Dispatch:
-			c := w.byID[d.Backend]
-			if w.running[d.Backend]++; w.running[d.Backend] > 1 {
-				w.t.Fatalf("%s runs %d jobs on one slot", d.Backend, w.running[d.Backend])
+			g := w.gpus[slices.IndexFunc(w.gpus, func(g *gpu) bool { return g.id == d.Backend })]
+			g.advance(w.now)
+			w.picks[g.name]++
+			g.picks++
+			failed := scheduler.Finished{Attempt: d.Attempt, Outcome: scheduler.Outcome{Result: scheduler.Failed}}
+			switch g.fault {
+			case blackHole:
+				w.at(w.now.Add(5*time.Millisecond), failed)
+				continue
+			case hung:
+				w.at(w.now.Add(d.Timeout), failed)
+				continue
 			}
-			w.picks[c.name]++
 			noise := math.Exp(w.sigma*w.rnd.NormFloat64() - w.sigma*w.sigma/2) // of mean 1
-			took := time.Duration(c.service(w.audio[d.Job]) * noise * 1e9)
-			w.at(w.now.Add(took), scheduler.Finished{Attempt: d.Attempt, Outcome: scheduler.Outcome{
-				Result: scheduler.Success, Words: true, AudioSeconds: w.audio[d.Job], Detail: string(d.Backend)}})
-		case scheduler.Settle:
-			if d.Backend != "" {
-				w.running[d.Backend]--
+			if g.fault == gray {
+				noise *= 20
 			}
+			g.running = append(g.running, &work{d.Attempt, d.Job, g.service(w.audio[d.Job]) * noise})
+			if len(g.running) > g.slots {
+				w.t.Fatalf("%s runs %d jobs on %d slots", d.Backend, len(g.running), g.slots)
+			}
+		case scheduler.Settle:
 			if d.Reason != scheduler.Served {
 				w.lost++
 			}
