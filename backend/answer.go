@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -81,10 +82,11 @@ func writeAnswer(w http.ResponseWriter, contentType string, body []byte) {
 // the connection closed at once, a client that looks for the answer only after its upload would see
 // a reset instead. bodyRead: there is nothing left of it.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, e *transcript.Error, bodyRead bool) {
-	if e.Status == statusClientGone {
-		panic(http.ErrAbortHandler) // nobody reads an answer; closes the connection without a log line
-	}
 	control := http.NewResponseController(w)
+	if e.Status == statusClientGone {
+		_ = control.SetReadDeadline(time.Unix(1, 0)) // net/http would wait for what is unread
+		panic(http.ErrAbortHandler)                  // nobody reads an answer; closes the connection without a log line
+	}
 	waitsForGo := r.Header.Get("Expect") != "" // such a client sends nothing before it is told to
 	unread := r.ContentLength != 0 && !bodyRead && !waitsForGo
 	if unread {
@@ -101,8 +103,8 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, e *transcript.Er
 		return
 	}
 	patience := drainTimeMax
-	if e.Status == http.StatusRequestTimeout {
-		patience = 0 // it was waited for already
+	if e.Status == http.StatusRequestTimeout || errors.Is(context.Cause(r.Context()), errShutdown) {
+		patience = 0 // the client was waited for already
 	}
 	_ = control.SetReadDeadline(time.Now().Add(patience))
 	_, err := io.CopyN(io.Discard, r.Body, drainBytesMax)
@@ -128,7 +130,7 @@ func requestID(r *http.Request) string {
 
 // recovered logs a panic, without what it may hold of a client's data, and makes the answer.
 func (s *Server) recovered(v any) *transcript.Error {
-	if v == http.ErrAbortHandler { //nolint:errorlint // compared as net/http does
+	if v == http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
 		panic(v)
 	}
 	what := fmt.Sprintf("%T", v)

@@ -1,8 +1,10 @@
 package backend_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -14,9 +16,10 @@ import (
 
 // running is a server under Serve.
 type running struct {
-	base string
-	stop context.CancelFunc
-	done chan error
+	base   string
+	server *backend.Server
+	stop   context.CancelFunc
+	done   chan error
 }
 
 func run(t *testing.T, cfg backend.Config, load func() (backend.Transcriber, error)) running {
@@ -31,7 +34,7 @@ func run(t *testing.T, cfg backend.Config, load func() (backend.Transcriber, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(stop)
-	r := running{base: "http://" + ln.Addr().String(), stop: stop, done: make(chan error, 1)}
+	r := running{base: "http://" + ln.Addr().String(), server: s, stop: stop, done: make(chan error, 1)}
 	go func() { r.done <- s.Serve(ctx, ln, load) }()
 	return r
 }
@@ -53,7 +56,7 @@ func TestLoadingIsToldFromDead(t *testing.T) {
 		t.Errorf("/health: %d %s", status, body)
 	}
 	a := transcribe(t, r.base)
-	if _, _, _, code := a.problem(t); a.status != http.StatusServiceUnavailable || code != "loading" || a.header.Get("Retry-After") == "" {
+	if a.status != http.StatusServiceUnavailable || a.problem(t).code != "loading" || a.header.Get("Retry-After") == "" {
 		t.Errorf("a transcription: %d %s", a.status, a.body)
 	}
 	if a := send(t, http.MethodGet, r.base+"/v1/models", "", nil); a.status != http.StatusServiceUnavailable {
@@ -102,7 +105,7 @@ func TestDrainFinishesWhatItHas(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	a := transcribe(t, r.base)
-	if _, _, _, code := a.problem(t); a.status != http.StatusServiceUnavailable || code != "shutting_down" || a.header.Get("Retry-After") == "" {
+	if a.status != http.StatusServiceUnavailable || a.problem(t).code != "shutting_down" || a.header.Get("Retry-After") == "" {
 		t.Errorf("new work: %d %s", a.status, a.body)
 	}
 	select {
@@ -134,6 +137,27 @@ func TestDrainAbortsWhatOutlastsTheGrace(t *testing.T) {
 	}
 	if err := await(t, r.done, "the end"); err != nil || !e.closed.Load() {
 		t.Errorf("ended with %v, engine closed: %v", err, e.closed.Load())
+	}
+}
+
+func TestDrainEndsStalledUploads(t *testing.T) {
+	r := run(t, backend.Config{Grace: time.Millisecond}, func() (backend.Transcriber, error) { return newBlocking(1), nil })
+	until(t, "it is ready", func() bool { status, _ := health(t, r.base); return status == http.StatusOK })
+	conn := dial(t, r.base)
+	fmt.Fprint(conn, "POST /inference HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 500\r\n\r\n--b\r\n")
+	// Until the upload is read, a connection would be closed as an idle one.
+	until(t, "the upload has begun", func() bool { return r.server.UploadsUnderWay() == 1 })
+	r.stop()
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("%s", resp.Status)
+	}
+	if err := await(t, r.done, "the end"); err != nil {
+		t.Error(err)
 	}
 }
 

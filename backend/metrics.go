@@ -77,7 +77,7 @@ func outcomeOf(refusal *transcript.Error) string {
 	switch {
 	case refusal == nil:
 		return "ok"
-	case refusal.Status == statusClientGone:
+	case refusal.Status == statusClientGone, refusal.Code == codeIncomplete:
 		return "client_gone"
 	case refusal.Status == http.StatusRequestEntityTooLarge:
 		return "too_large"

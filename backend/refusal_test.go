@@ -92,12 +92,12 @@ func TestBadInputIsToldApart(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := send(t, http.MethodPost, base+"/v1/audio/transcriptions", c.send.contentType, c.send.body)
-			message, kind, param, code := a.problem(t)
-			if a.status != c.status || kind != "invalid_request_error" || param != c.param || c.code != "" && code != c.code {
+			p := a.problem(t)
+			if a.status != c.status || p.kind != "invalid_request_error" || p.param != c.param || c.code != "" && p.code != c.code {
 				t.Errorf("%d %s", a.status, a.body)
 			}
-			if !strings.Contains(message, c.says) || !strings.HasSuffix(message, ".") {
-				t.Errorf("message %q does not say %q", message, c.says)
+			if !strings.Contains(p.message, c.says) || !strings.HasSuffix(p.message, ".") {
+				t.Errorf("message %q does not say %q", p.message, c.says)
 			}
 			if a.header.Get("X-Should-Retry") != "false" {
 				t.Error("clients would try again in vain")
@@ -116,7 +116,7 @@ func TestInferenceRefusesWhatHurtsWhisper(t *testing.T) {
 	} {
 		contentType, body := form(wav(0.1), c[0], c[1])
 		a := send(t, http.MethodPost, base+"/inference", contentType, body)
-		if _, _, param, _ := a.problem(t); a.status != http.StatusBadRequest || param != c[0] {
+		if a.problem(t).param != c[0] || a.status != http.StatusBadRequest {
 			t.Errorf("%s=%s: %d %s", c[0], c[1], a.status, a.body)
 		}
 	}
@@ -135,8 +135,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 		{"POST", "/health", 405, "GET, HEAD"}, {"DELETE", "/v1/models/base", 405, "GET, HEAD"}, {"POST", "/metrics", 405, "GET, HEAD"},
 	} {
 		a := send(t, c.method, base+c.path, "", []byte("some body"))
-		_, kind, _, _ := a.problem(t)
-		if a.status != c.status || kind != "invalid_request_error" || a.header.Get("Allow") != c.allow {
+		if a.status != c.status || a.problem(t).kind != "invalid_request_error" || a.header.Get("Allow") != c.allow {
 			t.Errorf("%s %s: %d %s, Allow %q", c.method, c.path, a.status, a.body, a.header.Get("Allow"))
 		}
 	}
@@ -212,7 +211,14 @@ func TestConnectionsServeOn(t *testing.T) {
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 			t.Fatal(err)
 		}
-		if want := map[string]int{"/nowhere": 404, "/health": 405}[path]; want != 0 && resp.StatusCode != want || want == 0 && resp.StatusCode != 200 {
+		want := http.StatusOK
+		switch path {
+		case "/nowhere":
+			want = http.StatusNotFound
+		case "/health":
+			want = http.StatusMethodNotAllowed
+		}
+		if resp.StatusCode != want {
 			t.Errorf("request %d: %s", i, resp.Status)
 		}
 	}
@@ -228,8 +234,8 @@ func TestUploadsThatStallEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	body, _ := io.ReadAll(resp.Body)
-	_, _, _, code := answer{resp.StatusCode, resp.Header, string(body)}.problem(t)
-	if resp.StatusCode != http.StatusRequestTimeout || code != "upload_stalled" {
+	a := answer{resp.StatusCode, resp.Header, string(body)}
+	if a.status != http.StatusRequestTimeout || a.problem(t).code != "upload_stalled" {
 		t.Errorf("%s %s", resp.Status, body)
 	}
 }
@@ -243,7 +249,7 @@ func TestUploadsInFilesLeaveNothing(t *testing.T) {
 	contentType, body := form(wav(0.5), "model", "base")
 	done := make(chan answer, 1)
 	go func() {
-		done <- sendWith(t, context.Background(), http.MethodPost, base+"/v1/audio/transcriptions", contentType, io.MultiReader(bytes.NewReader(body)))
+		done <- sendWith(context.Background(), t, http.MethodPost, base+"/v1/audio/transcriptions", contentType, io.MultiReader(bytes.NewReader(body)))
 	}()
 	await(t, e.started, "the job")
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
@@ -254,8 +260,8 @@ func TestUploadsInFilesLeaveNothing(t *testing.T) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 	_, base = serve(t, backend.Config{TempDir: dir + "/missing"}, e)
-	a := sendWith(t, t.Context(), http.MethodPost, base+"/v1/audio/transcriptions", contentType, io.MultiReader(bytes.NewReader(body)))
-	if _, _, _, code := a.problem(t); a.status != http.StatusServiceUnavailable || code != "no_space" || a.header.Get("Retry-After") == "" {
+	a := sendWith(t.Context(), t, http.MethodPost, base+"/v1/audio/transcriptions", contentType, io.MultiReader(bytes.NewReader(body)))
+	if a.status != http.StatusServiceUnavailable || a.problem(t).code != "no_space" || a.header.Get("Retry-After") == "" {
 		t.Errorf("no room: %d %s", a.status, a.body)
 	}
 }

@@ -74,7 +74,7 @@ func (rs routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // list names all routes.
 func (rs routes) list() string {
-	var names []string
+	names := make([]string, 0, len(rs.paths))
 	for path, route := range rs.paths {
 		if path == modelPrefix {
 			path += "{id}"

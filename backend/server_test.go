@@ -125,8 +125,8 @@ func TestModels(t *testing.T) {
 	}
 	for _, id := range []string{"large-v3", "", "a/b", "Base"} {
 		one := send(t, http.MethodGet, base+"/v1/models/"+id, "", nil)
-		message, _, _, code := one.problem(t)
-		if one.status != http.StatusNotFound || code != "model_not_found" || !strings.Contains(message, `"base"`) {
+		p := one.problem(t)
+		if one.status != http.StatusNotFound || p.code != "model_not_found" || !strings.Contains(p.message, `"base"`) {
 			t.Errorf("%q: %d %s", id, one.status, one.body)
 		}
 	}
@@ -206,13 +206,12 @@ func TestEnglishOnlyModel(t *testing.T) {
 	if a := transcribe(t, base); a.status != http.StatusOK || seen[0].Language != "en" {
 		t.Errorf("no language: %d %s, the engine was told %q", a.status, a.body, seen[0].Language)
 	}
-	_, _, param, code := transcribe(t, base, "language", "de").problem(t)
-	if param != "language" || code != "unsupported_language" {
-		t.Errorf("language=de: %s %s", param, code)
+	if p := transcribe(t, base, "language", "de").problem(t); p.param != "language" || p.code != "unsupported_language" {
+		t.Errorf("language=de: %+v", p)
 	}
 	contentType, body := form(wav(0.1), "model", "tiny.en")
 	a := send(t, http.MethodPost, base+"/v1/audio/translations", contentType, body)
-	if _, _, _, code := a.problem(t); a.status != http.StatusBadRequest || code != "unsupported_task" {
+	if a.status != http.StatusBadRequest || a.problem(t).code != "unsupported_task" {
 		t.Errorf("translation: %d %s", a.status, a.body)
 	}
 	if len(seen) != 1 {
@@ -238,7 +237,7 @@ func TestEngineErrors(t *testing.T) {
 	_, base := serve(t, backend.Config{Log: slog.New(slog.NewTextHandler(&log, nil))}, e)
 	for range 2 { // the second shows that the first gave its slot back
 		a := transcribe(t, base)
-		if _, kind, _, code := a.problem(t); a.status != http.StatusInternalServerError || kind != "server_error" || code != "internal_error" {
+		if p := a.problem(t); a.status != http.StatusInternalServerError || p.kind != "server_error" || p.code != "internal_error" {
 			t.Errorf("a panic: %d %s", a.status, a.body)
 		}
 	}

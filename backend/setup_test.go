@@ -68,8 +68,11 @@ type answer struct {
 	body   string
 }
 
+// problem is an error object; null is "".
+type problem struct{ message, kind, param, code string }
+
 // problem is the error object of an answer; the test fails when it has another shape.
-func (a answer) problem(t *testing.T) (message, kind, param, code string) {
+func (a answer) problem(t *testing.T) problem {
 	t.Helper()
 	var v struct {
 		Error map[string]*string `json:"error"`
@@ -88,16 +91,16 @@ func (a answer) problem(t *testing.T) (message, kind, param, code string) {
 		}
 		return *s
 	}
-	return text(v.Error["message"]), text(v.Error["type"]), text(v.Error["param"]), text(v.Error["code"])
+	return problem{text(v.Error["message"]), text(v.Error["type"]), text(v.Error["param"]), text(v.Error["code"])}
 }
 
 // send makes a request and reads the answer.
 func send(t *testing.T, method, url, contentType string, body []byte) answer {
 	t.Helper()
-	return sendWith(t, t.Context(), method, url, contentType, bytes.NewReader(body))
+	return sendWith(t.Context(), t, method, url, contentType, bytes.NewReader(body))
 }
 
-func sendWith(t *testing.T, ctx context.Context, method, url, contentType string, body io.Reader) answer { //nolint:revive // t first, as in all tests
+func sendWith(ctx context.Context, t *testing.T, method, url, contentType string, body io.Reader) answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {

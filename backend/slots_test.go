@@ -90,7 +90,7 @@ func TestAClientThatLeavesTheQueueIsForgotten(t *testing.T) {
 func TestAFullQueueRefusesAtOnce(t *testing.T) {
 	e := newBlocking(1)
 	_, base := serve(t, backend.Config{Queue: 2}, e)
-	var all []<-chan answer
+	all := make([]<-chan answer, 0, 3)
 	for range 3 {
 		done, _ := start(t, base)
 		all = append(all, done)
@@ -103,8 +103,8 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 	if took := time.Since(started); took > time.Second {
 		t.Errorf("refused after %v", took)
 	}
-	_, kind, _, code := a.problem(t)
-	if a.status != http.StatusServiceUnavailable || kind != "server_error" || code != "queue_full" || a.header.Get("X-Should-Retry") != "" {
+	p := a.problem(t)
+	if a.status != http.StatusServiceUnavailable || p.kind != "server_error" || p.code != "queue_full" || a.header.Get("X-Should-Retry") != "" {
 		t.Errorf("%d %s %v", a.status, a.body, a.header)
 	}
 	if after, err := strconv.Atoi(a.header.Get("Retry-After")); err != nil || after < 1 || after > 60 {
@@ -171,6 +171,19 @@ func TestNeverMoreJobsThanSlots(t *testing.T) {
 	}
 	if r := report(t, base); r.Busy != 0 || r.Queued != 0 {
 		t.Errorf("after all: %+v", r)
+	}
+}
+
+func TestTooManyUploadsAtOnce(t *testing.T) {
+	s, base := serve(t, backend.Config{}, fast(t))
+	for range backend.UploadsMax {
+		conn := dial(t, base)
+		fmt.Fprint(conn, "POST /inference HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 500\r\n\r\n--b\r\n")
+	}
+	until(t, "all uploads are under way", func() bool { return s.UploadsUnderWay() == backend.UploadsMax })
+	a := transcribe(t, base)
+	if a.status != http.StatusServiceUnavailable || a.problem(t).code != "too_many_uploads" || a.header.Get("Retry-After") == "" {
+		t.Errorf("%d %s", a.status, a.body)
 	}
 }
 

@@ -2,11 +2,13 @@ package backend
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -41,6 +43,9 @@ func (s *Server) readUpload(w http.ResponseWriter, r *http.Request) (*upload, *t
 		from:    http.MaxBytesReader(w, r.Body, s.cfg.UploadMax),
 		control: http.NewResponseController(w), stall: s.stall,
 	}
+	// A read that waits for its client does not see the context end, but a deadline.
+	stop := context.AfterFunc(r.Context(), func() { _ = body.control.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
 	u := &upload{fields: map[string][]string{}, close: func() {}}
 	err := s.readForm(u, multipart.NewReader(body, boundary), r.ContentLength)
 	if err == nil {
@@ -50,6 +55,9 @@ func (s *Server) readUpload(w http.ResponseWriter, r *http.Request) (*upload, *t
 	body.done()
 	if err != nil {
 		u.close()
+		if errors.Is(context.Cause(r.Context()), errShutdown) {
+			return nil, s.shuttingDown()
+		}
 		return nil, s.uploadRefusal(err)
 	}
 	if refusal := u.check(); refusal != nil {
@@ -78,7 +86,7 @@ func (s *Server) readForm(u *upload, form *multipart.Reader, length int64) error
 	fieldBytes := int64(fieldBytesMax)
 	for parts := 0; ; parts++ {
 		part, err := form.NextPart()
-		if err == io.EOF { //nolint:errorlint // wrapped, it means that the closing boundary is missing
+		if err == io.EOF { // and not errors.Is: wrapped, it means that the closing boundary is missing
 			return nil
 		}
 		if err != nil {
@@ -188,12 +196,16 @@ func (s *Server) tooLarge() *transcript.Error {
 	}
 }
 
+// codeIncomplete is the refusal of an upload that lacks its end, mostly since its client left.
+const codeIncomplete = "upload_incomplete"
+
 // uploadRefusal turns an error of reading the body into what the client is told.
 func (s *Server) uploadRefusal(err error) *transcript.Error {
 	var (
 		refusal  *transcript.Error
 		tooLarge *http.MaxBytesError
 		spool    spoolError
+		network  net.Error
 	)
 	switch {
 	case errors.As(err, &refusal):
@@ -208,8 +220,8 @@ func (s *Server) uploadRefusal(err error) *transcript.Error {
 			Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: "upload_stalled",
 			Message: fmt.Sprintf("No byte of the upload came for %v.", s.stall),
 		}
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return transcript.Invalid("file", "upload_incomplete", "The upload ended before the form did; it was cut short on the way.")
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.As(err, &network):
+		return transcript.Invalid("file", codeIncomplete, "The upload ended before the form did; it was cut short on the way.")
 	}
 	return transcript.Invalid("", "invalid_form", "The body is not well-formed multipart/form-data.")
 }

@@ -4,7 +4,7 @@ import "testing"
 
 func TestParseClass(t *testing.T) {
 	for in, want := range map[string]Class{
-		"t4": T4, "T4": T4, " a10g ": A10G, "h100": H100, "cpu": CPU, "l4": L4, "a100": A100,
+		"t4": T4, "T4": T4, "a10g\n": A10G, "h100": H100, "cpu": CPU, "l4": L4, "a100": A100,
 		"desk-cpu": "desk-cpu", "": "",
 	} {
 		if got := ParseClass(in); got != want {

@@ -64,7 +64,7 @@ func TestFamiliesAndClassesAreInOrder(t *testing.T) {
 	for _, model := range []string{"tiny", "base", "small", "medium", "large", "turbo"} {
 		t4, a10g, h100 := law(t, "T4", model), law(t, "A10G", model), law(t, "H100", model)
 		job := Job{Seconds: 60, Speech: 1}
-		if !(t4.Typical(job) > a10g.Typical(job) && a10g.Typical(job) > h100.Typical(job)) {
+		if t4.Typical(job) <= a10g.Typical(job) || a10g.Typical(job) <= h100.Typical(job) {
 			t.Errorf("%s: the classes are out of order", model)
 		}
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"flag"
 	"fmt"
-	"io"
 	"strings"
 )
 
@@ -29,12 +28,13 @@ Examples:
 
 const helpWidth = 100
 
-// writeHelp explains every flag.
-func writeHelp(w io.Writer) {
+// help explains every flag.
+func help() string {
 	o := newOptions()
-	fmt.Fprint(w, helpHead)
+	var w strings.Builder
+	w.WriteString(helpHead)
 	for _, g := range groups {
-		fmt.Fprintf(w, "\n%s:\n", g.title)
+		fmt.Fprintf(&w, "\n%s:\n", g.title)
 		for _, name := range g.flags {
 			f := o.flags.Lookup(name)
 			value, text := flag.UnquoteUsage(f)
@@ -42,10 +42,11 @@ func writeHelp(w io.Writer) {
 			if f.DefValue != "" && value != "" {
 				text += fmt.Sprintf(" (default %s)", defaultOf(f))
 			}
-			fmt.Fprintf(w, "  --%s\n%s", strings.TrimSpace(name+" "+value), wrapped(text, "      ", helpWidth))
+			fmt.Fprintf(&w, "  --%s\n%s", strings.TrimSpace(name+" "+value), wrapped(text, "      ", helpWidth))
 		}
 	}
-	fmt.Fprint(w, helpFoot)
+	w.WriteString(helpFoot)
+	return w.String()
 }
 
 // defaultOf writes durations without the zeros that their text ends in.

@@ -36,21 +36,24 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args)
 	switch {
 	case errors.Is(err, errHelp):
-		writeHelp(stdout)
+		say(stdout, "%s", help())
 		return exitOK
 	case err != nil:
-		fmt.Fprintf(stderr, "whisper-backend: %v; see whisper-backend --help\n", err)
+		say(stderr, "whisper-backend: %v; see whisper-backend --help\n", err)
 		return exitUsage
 	case o.version:
-		fmt.Fprintln(stdout, "whisper-backend", programVersion())
+		say(stdout, "whisper-backend %s\n", programVersion())
 		return exitOK
 	}
 	if err := serve(ctx, o, stderr); err != nil {
-		fmt.Fprintf(stderr, "whisper-backend: %v\n", err)
+		say(stderr, "whisper-backend: %v\n", err)
 		return exitFailed
 	}
 	return exitOK
 }
+
+// say writes for a person; there is nobody to tell when that fails.
+func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 
 // serve listens at once and loads the model behind the open port, so that whoever watches the
 // server can tell loading from dead.

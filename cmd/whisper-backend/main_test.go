@@ -242,7 +242,7 @@ func TestSIGTERMFinishesTheRunningJob(t *testing.T) {
 		answered <- status
 	}()
 	for busy := false; !busy; {
-		resp, err := http.Get(base + "/load-report") //nolint:noctx // the loop ends with the test
+		resp, err := http.Get(base + "/load-report")
 		if err != nil {
 			t.Fatal(err)
 		}
