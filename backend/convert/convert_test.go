@@ -300,13 +300,10 @@ func TestConvertReadsEveryVocabularyFile(t *testing.T) {
 
 // An English vocabulary may list its end of text as an added token only.
 func TestTokensFromAdded(t *testing.T) {
-	vocab := map[string]int{}
-	for id, text := range fixtureSpellings()[:tokenCount-1] {
-		vocab[text] = id
-	}
+	vocab, _ := fixtureTokenizer()
+	delete(vocab, "") // the last of them
 	f := newFixture(vocabularyEnglish, 80, 8, float16Type)
-	f.tokenizer["model"] = map[string]any{"vocab": vocab}
-	f.tokenizer["added_tokens"] = []map[string]any{{"id": tokenCount - 1, "content": "<|endoftext|>"}}
+	f.tokenizer = tokenizerJSON(vocab, []map[string]any{{"id": tokenCount - 1, "content": "<|endoftext|>"}})
 	out := filepath.Join(t.TempDir(), "ggml.bin")
 	if err := Convert(f.save(t), out, nil); err != nil {
 		t.Fatal(err)

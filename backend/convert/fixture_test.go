@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -27,7 +29,7 @@ type fixture struct {
 	arrays    []array
 	aliases   [][2]string
 	tail      []byte
-	tokenizer map[string]any
+	tokenizer []byte // tokenizer.json; none if nil
 	state     int
 	random    *rand.Rand
 	kind      dataType
@@ -69,7 +71,7 @@ func newFixture(vocabulary, mels, state int, kind dataType) *fixture {
 		f.linear(at+"/attention/linear_2", state, state)
 	}
 	f.aliases = [][2]string{{"decoder/projection/weight", "decoder/embeddings/weight"}}
-	f.tokenizer = fixtureTokenizer()
+	f.tokenizer = fixtureTokenizerJSON()
 	return f
 }
 
@@ -93,21 +95,25 @@ func (f *fixture) linear(at string, rows, columns int) {
 }
 
 // weight adds an array of random numbers that float16 holds exactly, so that
-// both kinds of export must come out alike.
+// both kinds of export must come out alike. Long ones repeat after a prime
+// count of numbers, which no part of an array is a multiple of: that is quick,
+// and numbers at the wrong place still show.
 func (f *fixture) weight(name string, shape ...int) {
 	elements := 1
 	for _, n := range shape {
 		elements *= n
 	}
-	var data []byte
-	for range elements {
+	var block []byte
+	for range min(elements, 4099) {
 		number := float32(f.random.IntN(2048)-1024) / 1024
 		if f.kind == float16Type {
-			data = binary.LittleEndian.AppendUint16(data, halfOf(number))
+			block = binary.LittleEndian.AppendUint16(block, halfOf(number))
 			continue
 		}
-		data, _ = binary.Append(data, binary.LittleEndian, number)
+		block, _ = binary.Append(block, binary.LittleEndian, number)
 	}
+	bytesWanted := elements * int(f.kind.width())
+	data := bytes.Repeat(block, 1+bytesWanted/len(block))[:bytesWanted]
 	f.arrays = append(f.arrays, array{name, shape, f.kind, data})
 }
 
@@ -177,11 +183,7 @@ func (f *fixture) save(t testing.TB) string {
 	dir := t.TempDir()
 	put(t, filepath.Join(dir, "model.bin"), f.model())
 	if f.tokenizer != nil {
-		data, err := json.Marshal(f.tokenizer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		put(t, filepath.Join(dir, "tokenizer.json"), data)
+		put(t, filepath.Join(dir, "tokenizer.json"), f.tokenizer)
 	}
 	return dir
 }
@@ -209,16 +211,28 @@ func fixtureSpellings() []string {
 // fixtureTokens are the first of fixtureSpellings as bytes.
 var fixtureTokens = []string{"Hello", " world", " -", "\n\n", "ä", "日本", "\xf0\x9f\x98"}
 
-func fixtureTokenizer() map[string]any {
-	vocab := map[string]int{}
+// fixtureTokenizer is what a tokenizer.json holds.
+func fixtureTokenizer() (vocab map[string]int, added []map[string]any) {
+	vocab = map[string]int{}
 	for id, text := range fixtureSpellings() {
 		vocab[text] = id
 	}
-	return map[string]any{
-		"model":        map[string]any{"vocab": vocab},
-		"added_tokens": []map[string]any{{"id": tokenCount, "content": "<|endoftext|>"}},
-	}
+	return vocab, []map[string]any{{"id": tokenCount, "content": "<|endoftext|>"}}
 }
+
+func tokenizerJSON(vocab, added any) []byte {
+	data, err := json.Marshal(map[string]any{"model": map[string]any{"vocab": vocab}, "added_tokens": added})
+	if err != nil {
+		panic(err)
+	}
+	return data
+}
+
+// fixtureTokenizerJSON is made once: it has 50,000 tokens.
+var fixtureTokenizerJSON = sync.OnceValue(func() []byte {
+	vocab, added := fixtureTokenizer()
+	return tokenizerJSON(vocab, added)
+})
 
 // saveVocabulary replaces the folder's tokenizer.json by one of the other files.
 func saveVocabulary(t testing.TB, dir, name string, spellings []string) {

@@ -101,15 +101,18 @@ func TestConvertRefusesModels(t *testing.T) {
 		"a zero dimension":            {func(t *testing.T, f *fixture) { a := f.array(t, "encoder/conv1/bias"); a.shape, a.data = []int{0}, nil }, []string{"encoder/conv1/bias", "impossible size"}},
 		"too many dimensions":         {func(t *testing.T, f *fixture) { f.array(t, "encoder/conv1/bias").shape = make([]int, 200) }, []string{"encoder/conv1/bias", "200 dimensions"}},
 		"no tokenizer":                {func(_ *testing.T, f *fixture) { f.tokenizer = nil }, []string{"tokenizer.json", "vocabulary.txt"}},
-		"an empty tokenizer":          {func(_ *testing.T, f *fixture) { f.tokenizer = map[string]any{} }, []string{"tokenizer.json", "lacks token 0"}},
-		"a tokenizer of another kind": {func(_ *testing.T, f *fixture) { f.tokenizer["model"] = map[string]any{"vocab": []string{"a"}} }, []string{"tokenizer.json"}},
+		"an empty tokenizer":          {func(_ *testing.T, f *fixture) { f.tokenizer = []byte("{}") }, []string{"tokenizer.json", "lacks token 0"}},
+		"a tokenizer of another kind": {func(_ *testing.T, f *fixture) { f.tokenizer = tokenizerJSON([]string{"a"}, nil) }, []string{"tokenizer.json"}},
 		"a token twice": {func(_ *testing.T, f *fixture) {
-			f.tokenizer["model"].(map[string]any)["vocab"].(map[string]int)["again"] = 3
+			vocab, added := fixtureTokenizer()
+			vocab["again"] = 3
+			f.tokenizer = tokenizerJSON(vocab, added)
 		}, []string{"tokenizer.json", "token 3 is listed twice"}},
 		"a token that isn't spelled": {func(_ *testing.T, f *fixture) {
-			vocab := f.tokenizer["model"].(map[string]any)["vocab"].(map[string]int)
+			vocab, added := fixtureTokenizer()
 			delete(vocab, "Hello")
 			vocab["▁Hello"] = 0
+			f.tokenizer = tokenizerJSON(vocab, added)
 		}, []string{"token 0", "▁"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -161,16 +164,19 @@ func TestConvertRefusesFolders(t *testing.T) {
 func TestConvertRefusesTruncation(t *testing.T) {
 	f := newFixture(vocabularyEnglish, 80, 8, float16Type)
 	whole := f.model()
-	dir := f.save(t)
-	cut := filepath.Join(dir, "model.bin")
 	for length := range len(whole) {
 		// All of the head and the tail, then every so often.
-		if length > 300 && length < len(whole)-300 && length%50021 != 0 {
+		if length > 1500 && length < len(whole)-1500 && length%4001 != 0 {
 			continue
 		}
-		put(t, cut, whole[:length])
-		refused(t, dir, "cut short")
+		_, err := readModel(bytes.NewReader(whole[:length]), int64(length), "model.bin")
+		if err == nil || !strings.Contains(err.Error(), "model.bin is cut short") {
+			t.Fatalf("the first %d of %d bytes: %v", length, len(whole), err)
+		}
 	}
+	dir := f.save(t)
+	put(t, filepath.Join(dir, "model.bin"), whole[:len(whole)/2])
+	refused(t, dir, "model.bin is cut short", "fetch it again")
 }
 
 // Numbers that float16 cannot hold would become infinite.
