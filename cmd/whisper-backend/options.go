@@ -67,7 +67,7 @@ func newOptions() *options {
 
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8000", "`ADDRESS` where to listen; :8000 is every interface, so mind that there is no authentication")
 	f.IntVar(&o.queue, "queue", 16, "`N` jobs that may wait for a slot; one more is refused with 503, so that a proxy sends it elsewhere")
-	f.Var(&o.uploadMax, "max-upload", "`SIZE` largest upload, such as 500MB or 1GiB")
+	f.Var(&o.uploadMax, "max-upload", "`SIZE` largest upload, such as 500MB or 1GiB; large ones are put in nameless files under $TMPDIR (/tmp)")
 	f.DurationVar(&o.audioMax, "max-audio", 4*time.Hour, "`DURATION` longest recording, such as 90m")
 	f.IntVar(&o.beamSizeMax, "beam-size-max", 8, "`N` most beams and candidates (beam_size, best_of) that a client may ask for, 1 to 8; fewer take less memory on a GPU")
 	f.StringVar(&o.ffmpeg, "ffmpeg", "auto", "`PATH` the program ffmpeg, which decodes what is not decoded here (MP4, M4A, AAC); auto: the one that is installed, if any; off: none")
