@@ -31,8 +31,8 @@ func closedLoop(t *testing.T, policy string, seed uint64, pool []card, n, jobs i
 // several runs the closed loop with several seeds and returns the means of mean and p99.
 func several(t *testing.T, policy string, pool []card, n int) (meanOf, p99 float64) {
 	var means, tails []float64
-	for seed := range uint64(4) {
-		took := closedLoop(t, policy, seed+1, pool, n, 4000)
+	for seed := range uint64(3) {
+		took := closedLoop(t, policy, seed+1, pool, n, 2500)
 		means, tails = append(means, mean(took)), append(tails, quantile(took, 0.99))
 	}
 	return mean(means), mean(tails)
@@ -42,7 +42,7 @@ func TestClosedLoopBeatsCountingConnections(t *testing.T) {
 	pool := cards(4, a10g, 4, h100)
 	for _, n := range []int{8, 16} {
 		ourMean, ourTail := several(t, "latency_aware", pool, n)
-		for _, policy := range []string{"least_outstanding", "round_robin", "random", "fastest_idle"} {
+		for _, policy := range []string{"least_outstanding", "fastest_idle"} {
 			theirMean, theirTail := several(t, policy, pool, n)
 			t.Logf("N=%d: latency_aware %.3f s (p99 %.2f), %s %.3f s (p99 %.2f): ratios %.2f and %.2f",
 				n, ourMean, ourTail, policy, theirMean, theirTail, ourMean/theirMean, ourTail/theirTail)
@@ -62,7 +62,7 @@ func TestMixedPoolIsNeverWorseThanItsBestPart(t *testing.T) {
 		{"4 A10G + 4 H100", cards(4, a10g, 4, h100), cards(4, h100)},
 		{"4 T4 + 4 H100", cards(4, t4, 4, h100), cards(4, h100)},
 	} {
-		for _, n := range []int{1, 2, 4, 8, 16, 64} {
+		for _, n := range []int{1, 4, 8, 16, 32} {
 			mixedMean, mixedTail := several(t, "latency_aware", c.mixed, n)
 			bestMean, bestTail := several(t, "latency_aware", c.best, n)
 			t.Logf("%s, N=%d: mean %.3f of the best part's, p99 %.3f", c.name, n, mixedMean/bestMean, mixedTail/bestTail)

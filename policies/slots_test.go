@@ -11,7 +11,7 @@ func TestSlotsThatShareACard(t *testing.T) {
 	bound := burstBound(pool, 512, 5)
 	for warm, most := range map[int]float64{0: 1.10, 3: 1.03} {
 		var ratios []float64
-		for seed := range uint64(5) {
+		for seed := range uint64(3) {
 			ratios = append(ratios, burst(t, "latency_aware", seed+1, pool, 512, warm, 5)/bound)
 		}
 		t.Logf("burst after %d rounds: mean %.3f of the bound, worst %.3f", warm, mean(ratios), slices.Max(ratios))
@@ -19,7 +19,7 @@ func TestSlotsThatShareACard(t *testing.T) {
 			t.Errorf("burst after %d rounds: %.3f x the bound, want at most %.2f", warm, slices.Max(ratios), most)
 		}
 	}
-	for _, n := range []int{2, 8, 16, 64} {
+	for _, n := range []int{2, 8, 32} {
 		ourMean, ourTail := several(t, "latency_aware", pool, n)
 		theirMean, theirTail := several(t, "least_outstanding", pool, n)
 		bestMean, bestTail := several(t, "latency_aware", pool[2:], n)
