@@ -22,9 +22,7 @@ const statusClientClosed = 499
 // the other way round, and without a limit of time.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, b *body, problem *transcript.Error) {
 	unread := r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 && (b == nil || !b.ended())
-	// A client that asked first sends nothing once it has a refusal. Reading would tell it to go on.
-	asks := b == nil && strings.EqualFold(r.Header.Get("Expect"), "100-continue")
-	if !unread || asks {
+	if !unread {
 		problem.WriteTo(w)
 		return
 	}
@@ -35,7 +33,10 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, b *body, proble
 	}
 	problem.WriteTo(w)
 	_ = control.Flush()
-	drain(w, r)
+	// A client that asked first sends nothing once it has a refusal.
+	if asked := b == nil && strings.EqualFold(r.Header.Get("Expect"), "100-continue"); !asked {
+		drain(w, r)
+	}
 }
 
 // settled is the refusal for a job that was not served.
