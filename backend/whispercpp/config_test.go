@@ -66,3 +66,17 @@ func TestDeviceIsTheOneAskedForOrAnError(t *testing.T) {
 		}
 	}
 }
+
+func TestSlotNeedsRoomOnTheCard(t *testing.T) {
+	card := device{name: "CUDA0", description: "Tesla T4", gpu: true, free: 1000 << 20}
+	for need, fits := range map[uint64]bool{0: true, 1000 << 20: true, 1001 << 20: false} {
+		if err := roomForSlot(card, need, 3); (err == nil) != fits {
+			t.Errorf("a need of %d MB: %v", need>>20, err)
+		} else if err != nil && !strings.Contains(err.Error(), "3 slots") {
+			t.Errorf("%q does not say what would fit", err)
+		}
+	}
+	if err := roomForSlot(device{name: "CPU"}, 1<<40, 0); err != nil {
+		t.Error(err)
+	}
+}

@@ -6,8 +6,8 @@ import "fmt"
 type device struct {
 	name, description string // "CUDA0", "NVIDIA A10G"
 	gpu               bool
-	index             int // among all devices
-	free, total       uint64
+	index             int    // among all devices
+	free              uint64 // bytes of memory
 }
 
 // label is how the engine names its device to clients.
@@ -51,4 +51,14 @@ func chooseDevice(mode string, number int, all []device, opens func(device) bool
 		return cpu, nil
 	}
 	return chosen, nil
+}
+
+// roomForSlot refuses a slot for which the device has too little free memory, in bytes: past a
+// certain point whisper.cpp ends the process instead of saying no. A need of 0 is not known yet.
+func roomForSlot(d device, need uint64, made int) error {
+	if !d.gpu || need == 0 || d.free >= need {
+		return nil
+	}
+	return fmt.Errorf("%s has %d MB free and a slot takes %d MB: start it with %d slots, or with fewer beams and candidates allowed",
+		d.label(), d.free>>20, need>>20, made)
 }

@@ -29,6 +29,7 @@ type engine struct {
 	vocabulary vocabulary
 	threads    int
 	slots      []*slot
+	slotBytes  uint64 // what a slot was seen to take of a GPU's memory
 	free       chan *slot
 }
 
@@ -92,13 +93,33 @@ func (e *engine) load(cfg Config) error {
 }
 
 func (e *engine) addSlot() error {
+	before := e.refreshed()
+	if err := roomForSlot(before, e.slotBytes, len(e.slots)); err != nil {
+		return err
+	}
 	s, err := newSlot(e)
 	if err != nil {
 		return fmt.Errorf("slot %d of %d: %w", len(e.slots)+1, cap(e.free), err)
 	}
+	if after := e.refreshed(); after.free < before.free {
+		e.slotBytes = max(e.slotBytes, before.free-after.free)
+	}
 	e.slots = append(e.slots, s)
 	e.free <- s
 	return nil
+}
+
+// refreshed is the engine's device with its free memory as of now.
+func (e *engine) refreshed() device {
+	if !e.device.gpu {
+		return e.device
+	}
+	for _, d := range devices() {
+		if d.index == e.device.index {
+			return d
+		}
+	}
+	return e.device
 }
 
 // Transcribe implements [backend.Transcriber].
@@ -157,7 +178,7 @@ func devices() []device {
 		}
 		all = append(all, device{
 			name: C.GoString(&d.name[0]), description: C.GoString(&d.description[0]), gpu: bool(d.gpu), index: i,
-			free: uint64(d.free_bytes), total: uint64(d.total_bytes),
+			free: uint64(d.free_bytes),
 		})
 	}
 	return all

@@ -105,7 +105,6 @@ bool wp_device_get(int index, wp_device * out) {
         size_t free_bytes = 0, total_bytes = 0;
         ggml_backend_dev_memory(device, &free_bytes, &total_bytes);
         out->free_bytes = free_bytes;
-        out->total_bytes = total_bytes;
         return true;
     });
 }

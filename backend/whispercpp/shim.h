@@ -22,7 +22,7 @@ typedef struct wp_device {
     char name[64];         // "CUDA0", "CPU"
     char description[128]; // "NVIDIA A10G"
     bool gpu;
-    uint64_t free_bytes, total_bytes;
+    uint64_t free_bytes;
 } wp_device;
 
 // What one run is asked for; the comments of whisper_full_params apply.
