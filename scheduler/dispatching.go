@@ -36,7 +36,9 @@ func (s *Scheduler) dispatch(j *job, b *backend, chosen *Candidate, reason Reaso
 	a.speed = b.speed(c.modelIndex)
 	a.breaker = b.health.breaker
 	a.pass = a.breaker.Begin(time.Duration(s.now))
-	last := j.paid+1 >= s.cfg.Attempts || !another(c, b)
+	// Giving up the last attempt would save nothing, nor one that nobody else could take over; but what
+	// a half-open backend shows is waited for.
+	last := j.paid+1 >= s.cfg.Attempts || !a.pass.Probe && !another(c, b)
 	b.start(a, s.now)
 	a.timeout = s.giveUpAfter(a, last)
 	s.attempts[a.id] = a

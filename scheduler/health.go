@@ -15,7 +15,7 @@ const (
 	// strikesWithWork failed health checks running are needed while attempts run there, because
 	// whisper-server's /health starves under load.
 	strikesWithWork = 2
-	loadingPause    = 2 * time.Second  // of a backend that loads and that no prober looks at
+	awayPause       = 2 * time.Second  // of a backend that is loading or down and that no prober looks at
 	probeGap        = time.Second      // between two Probe decisions for a backend
 	unknownMax      = 30 * time.Second // how long a first health check is waited for
 	outageHold      = 5 * time.Second  // how long jobs are held when nobody is usable any more
@@ -38,18 +38,18 @@ const (
 
 // health decides whether jobs are sent to a backend.
 type health struct {
-	condition    condition
-	checked      bool
-	since        Instant // of unknown
-	strikes      int     // failed health checks running
-	loadingUntil Instant // of a backend that no prober looks at
-	pausedUntil  Instant
-	busyRow      int
-	breaker      *breaker.Breaker
-	out          bool // not up, or its breaker not closed
-	outSince     Instant
-	asked        Instant // when a Probe was last decided
-	wasAsked     bool
+	condition   condition
+	checked     bool
+	since       Instant // of unknown
+	strikes     int     // failed health checks running
+	awayUntil   Instant // loading or down, of a backend that no prober looks at
+	pausedUntil Instant
+	busyRow     int
+	breaker     *breaker.Breaker
+	out         bool // not up, or its breaker not closed
+	outSince    Instant
+	asked       Instant // when a Probe was last decided
+	wasAsked    bool
 }
 
 func newHealth(s *Scheduler, checked bool) health {
@@ -61,10 +61,13 @@ func newHealth(s *Scheduler, checked bool) health {
 	return h
 }
 
-// unchecked: no prober looks any more, so only attempts can tell.
-func (h *health) unchecked() {
-	h.checked = false
-	h.condition = up
+// setChecked follows the configuration. Where no prober looks any more only attempts can tell, so the
+// backend is tried; where one looks from now on, what is believed of it holds until that tells better.
+func (h *health) setChecked(checked bool) {
+	if h.checked && !checked {
+		h.condition = up
+	}
+	h.checked = checked
 }
 
 // restarted: another instance answers at the address, so it is asked again at once.
@@ -94,13 +97,14 @@ func (s *Scheduler) probed(e Probed) {
 		h.condition, h.strikes = up, 0
 	case e.Loading: // (2)
 		h.condition, h.strikes = loading, 0
-		h.loadingUntil = s.now.Add(loadingPause)
+		h.awayUntil = s.now.Add(awayPause)
 	default:
 		h.strikes++
 		if len(b.running) > 0 && h.condition == up && h.strikes < strikesWithWork { // (3)
 			return
 		}
 		h.condition = down // (4)
+		h.awayUntil = s.now.Add(awayPause)
 	}
 }
 
@@ -130,7 +134,7 @@ func (s *Scheduler) judge(a *attempt, o Outcome) {
 		}
 	case Loading:
 		h.condition = loading
-		h.loadingUntil = s.now.Add(loadingPause)
+		h.awayUntil = s.now.Add(awayPause)
 	case ClientError, Aborted: // say nothing of it
 	}
 	h.breaker.End(time.Duration(s.now), a.pass, verdict)
@@ -154,6 +158,11 @@ func (h *health) pause(now Instant, retryAfter time.Duration) (failure bool) {
 	return false
 }
 
+// away says whether it is out until awayUntil, because no prober will tell when it is back.
+func (h *health) away() bool {
+	return !h.checked && (h.condition == loading || h.condition == down)
+}
+
 // takes says whether new jobs may be sent there, now or when a slot or a pause ends.
 func (b *backend) takes(now Instant) bool {
 	return !b.draining && b.health.condition == up && b.health.breaker.Admits(time.Duration(now))
@@ -170,8 +179,8 @@ func (b *backend) comesBack(now Instant) (at Instant, ok bool) {
 	switch {
 	case b.draining:
 		return 0, false
-	case h.condition == loading && !h.checked:
-		return h.loadingUntil, true
+	case h.away():
+		return h.awayUntil, true
 	case h.condition != up:
 		return 0, false
 	case h.breaker.State(time.Duration(now)) == breaker.Open:

@@ -29,14 +29,15 @@ type job struct {
 	expected    time.Duration // the wait predicted for it; negative while none could be
 	notBefore   Instant       // of a second attempt on the same backend
 
-	running   *attempt
-	attempts  int        // dispatched
-	paid      int        // those that count against Config.Attempts
-	unpaid    int        // those that ended and do not
-	deaths    int        // backends that died while running it
-	failedOn  []*backend // not to be asked again while there is another
-	canceled  bool
-	committed bool
+	running    *attempt
+	attempts   int        // dispatched
+	paid       int        // those that count against Config.Attempts
+	died       int        // those whose connection died
+	turnedAway int        // those to a backend that was busy or loading
+	deaths     int        // backends that died while running it
+	failedOn   []*backend // not to be asked again while there is another
+	canceled   bool
+	committed  bool
 
 	last        Outcome
 	lastBackend BackendID

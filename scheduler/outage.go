@@ -10,7 +10,7 @@ import (
 func (s *Scheduler) review() {
 	for _, b := range s.pool {
 		h := &b.health
-		if h.condition == loading && !h.checked && s.now >= h.loadingUntil {
+		if h.away() && s.now >= h.awayUntil {
 			h.condition = up
 		}
 		out := h.condition != up || h.breaker.State(time.Duration(s.now)) != breaker.Closed

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -79,9 +80,7 @@ func (s *Scheduler) reconfigure(b *backend, told Backend) {
 	case told.Class != b.Class || told.Prior != b.Prior:
 		b.speeds = nil
 	}
-	if told.Checked != b.Checked && told.Checked == false {
-		b.health.unchecked()
-	}
+	b.health.setChecked(told.Checked)
 	b.Backend = told
 	b.draining = false
 	b.health.breaker.SetOptions(s.breakerOptions())
@@ -118,10 +117,7 @@ func (s *Scheduler) reported(e Reported) {
 		Instance: e.Load.Instance,
 		Slots:    e.Load.Slots,
 		Models:   slices.Clone(e.Load.Models),
-		Can:      make(map[string]Capability, len(e.Load.Can)),
-	}
-	for model, can := range e.Load.Can {
-		b.load.Can[model] = can
+		Can:      maps.Clone(e.Load.Can),
 	}
 	if b.load.Instance == "" {
 		b.load.Instance = was.Instance
@@ -134,6 +130,9 @@ func (s *Scheduler) reported(e Reported) {
 	}
 	if b.load.Models == nil {
 		b.load.Models = was.Models
+	}
+	if b.load.Can == nil {
+		b.load.Can = was.Can
 	}
 	s.servingChanged()
 }

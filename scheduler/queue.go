@@ -34,16 +34,21 @@ type class struct {
 	looked     int
 }
 
-// classFor returns the class of a job, new if need be.
+// classFor returns the class of a job, new if need be; nil when nobody ever served such jobs, so that
+// whatever a client asks for leaves nothing behind.
 func (s *Scheduler) classFor(j Job) *class {
 	key := capability{j.Model, j.Needs}
 	if c := s.classOf[key]; c != nil {
 		return c
 	}
-	c := &class{capability: key, modelIndex: s.modelIndex(j.Model), gpuBest: make(map[string]float64)}
+	c := &class{capability: key, gpuBest: make(map[string]float64)}
+	s.findServing(c)
+	if len(c.serving) == 0 {
+		return nil
+	}
+	c.modelIndex = s.modelIndex(j.Model)
 	s.classOf[key] = c
 	s.classes = append(s.classes, c)
-	s.findServing(c)
 	return c
 }
 

@@ -8,8 +8,11 @@ import (
 const (
 	// A job that was running when two backends died is taken to be what killed them.
 	deathsMax = 2
-	// unpaidMax bounds the attempts that are free of Config.Attempts, so that nothing is retried for ever.
-	unpaidMax = 10
+	// The attempts that are free of Config.Attempts are bounded too, so that nothing is retried for ever:
+	// diedMax deaths, and turnedAwayMax answers of a backend that was busy or loading, between which there
+	// are pauses.
+	diedMax       = 10
+	turnedAwayMax = 60
 	// The pause before a job goes again to where it failed, because there is nobody else; it doubles.
 	repeatPause    = 500 * time.Millisecond
 	repeatPauseMax = 8 * time.Second
@@ -20,8 +23,13 @@ func (s *Scheduler) arrive(told Job) *job {
 	if s.jobs[told.ID] != nil {
 		panic(fmt.Sprintf("scheduler: job %d arrived twice", told.ID))
 	}
+	c := s.classFor(told)
+	if c == nil {
+		s.decide(Settle{Job: told.ID, Reason: NoBackend, RetryAfter: retryAfterMax})
+		return nil
+	}
 	s.arrivals++
-	j := newJob(told, s.classFor(told), s.arrivals)
+	j := newJob(told, c, s.arrivals)
 	s.jobs[j.ID] = j
 	s.heldBytes += j.Bytes
 	s.enqueue(j)
@@ -112,15 +120,15 @@ func (s *Scheduler) follow(j *job, a *attempt, o Outcome) {
 		j.paid++
 		j.failedOn = append(j.failedOn, a.backend)
 	case o.Result == Died:
-		j.unpaid++
+		j.died++
 		j.failedOn = append(j.failedOn, a.backend)
 		if !o.Unreached && !a.pass.Probe { // a half-open backend was dying before
 			j.deaths++
 		}
 	default: // Busy, Loading
-		j.unpaid++
+		j.turnedAway++
 	}
-	if j.paid >= s.cfg.Attempts || j.unpaid >= unpaidMax || j.deaths >= deathsMax { // (5)
+	if j.paid >= s.cfg.Attempts || j.died >= diedMax || j.turnedAway >= turnedAwayMax || j.deaths >= deathsMax { // (5)
 		hint := retryAfterMin
 		if j.deaths >= deathsMax {
 			hint = 0
