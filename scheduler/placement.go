@@ -5,9 +5,6 @@ import (
 	"math"
 	"slices"
 	"time"
-
-	"github.com/whisperpool/whisperpool/scheduler/breaker"
-	"github.com/whisperpool/whisperpool/scheduler/estimator"
 )
 
 const (
@@ -21,31 +18,13 @@ const (
 	starvingMin    = 2 * time.Second
 )
 
-// member is a backend that takes jobs of a class, as one placement round sees it.
-type member struct {
-	backend *backend
-	speed   *estimator.Speed
-	theta   float64 // seconds per unit of cost, for one job more; 0 when not known
-	held    float64 // the same without drift: what it was when last seen
-	probing bool    // half-open: one job may try
-	open    bool    // to the job that is looked at, in offerSome
-}
-
-// round is the scratch space of a placement round, reused from one to the next.
-type round struct {
-	view     View
-	few      []Candidate   // the candidates of a job that not all members are offered to
-	declined bool          // a job left an idle backend alone
-	soonest  time.Duration // until the first busy slot is free
-}
-
 // place starts what can be started: the jobs that wait, in order of arrival over all classes, each on
 // the backend that its policy says.
 func (s *Scheduler) place(arrived *job) {
+	s.round.declined, s.round.soonest = false, reviewMax
 	if s.waiting == 0 || !s.survey() {
 		return
 	}
-	s.round.declined, s.round.soonest = false, reviewMax
 	s.bindAll()
 	for {
 		var c *class
@@ -72,179 +51,6 @@ func (s *Scheduler) place(arrived *job) {
 	if s.round.declined {
 		s.wakeAt(s.now.Add(max(s.round.soonest, reviewMin)))
 	}
-}
-
-// bindAll prepares the classes that wait: those with an idle member, and those that share a member
-// with one of these, whose jobs may come first and are charged to it.
-func (s *Scheduler) bindAll() {
-	for _, b := range s.pool {
-		b.wanted = false
-	}
-	for _, c := range s.classes {
-		c.cursor, c.looked, c.idle = nil, 0, false
-		if c.waiting > 0 && anyIdle(c.serving) {
-			for _, b := range c.serving {
-				b.wanted = true
-			}
-		}
-	}
-	for _, c := range s.classes {
-		if c.waiting > 0 && slices.ContainsFunc(c.serving, func(b *backend) bool { return b.wanted }) {
-			s.bind(c)
-			c.cursor = c.first
-		}
-	}
-}
-
-// survey counts the idle slots of the backends that take jobs and says whether a class that waits
-// has any. Only then is it worth while to look at what the busy ones still have to do.
-func (s *Scheduler) survey() (worthwhile bool) {
-	for _, b := range s.pool {
-		b.idle = 0
-		if b.takes(s.now) && s.now >= b.health.pausedUntil {
-			b.idle = max(0, b.slots()-len(b.running))
-			if b.health.breaker.State(time.Duration(s.now)) == breaker.HalfOpen {
-				b.idle = min(b.idle, 1)
-			}
-		}
-	}
-	for _, c := range s.classes {
-		if c.waiting > 0 && anyIdle(c.serving) {
-			worthwhile = true
-		}
-	}
-	if worthwhile {
-		for _, b := range s.pool {
-			s.surveyBusy(b)
-		}
-	}
-	return worthwhile
-}
-
-func anyIdle(backends []*backend) bool {
-	for _, b := range backends {
-		if b.idle > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// surveyBusy foretells when each slot of a backend without an idle one is free.
-func (s *Scheduler) surveyBusy(b *backend) {
-	b.busy, b.freeIn = b.busy[:0], 0
-	if b.idle > 0 || !b.takes(s.now) {
-		return
-	}
-	for _, a := range b.running {
-		b.busy = append(b.busy, a.remaining(s.now))
-	}
-	slots := b.slots()
-	if over := len(b.busy) - slots; over > 0 { // it had more slots before: the first to end free none
-		slices.Sort(b.busy)
-		b.busy = slices.Delete(b.busy, 0, over)
-	}
-	for len(b.busy) < slots {
-		b.busy = append(b.busy, 0)
-	}
-	pause := max(0, b.health.pausedUntil.Sub(s.now))
-	for i := range b.busy {
-		b.busy[i] = max(b.busy[i], pause)
-	}
-	b.freeIn = slices.Min(b.busy)
-	s.round.soonest = min(s.round.soonest, b.freeIn)
-}
-
-// reserve charges a job that waits for the backend: later jobs see its next free slot taken.
-func (b *backend) reserve(predicted time.Duration) {
-	if b.idle > 0 { // a policy waits for a backend that is idle; its slot is kept
-		if b.idle--; b.idle > 0 {
-			return
-		}
-		b.busy = append(b.busy, predicted)
-	} else {
-		next := 0
-		for i, free := range b.busy {
-			if free < b.busy[next] {
-				next = i
-			}
-		}
-		b.busy[next] += predicted
-	}
-	b.freeIn = slices.Min(b.busy)
-}
-
-// bind lists the members of a class with their speeds.
-func (s *Scheduler) bind(c *class) {
-	c.members, c.offers, c.plain, c.idle = c.members[:0], c.offers[:0], true, anyIdle(c.serving)
-	spread, known := 0.0, 0
-	for _, b := range c.serving {
-		if !b.takes(s.now) {
-			continue
-		}
-		m := member{backend: b, speed: b.speed(c.modelIndex)}
-		m.probing = b.health.breaker.State(time.Duration(s.now)) == breaker.HalfOpen
-		c.members = append(c.members, m)
-		c.offers = append(c.offers, Candidate{Backend: b.ID, Slots: b.slots(), Known: m.speed.Known()})
-		if m.speed.Known() {
-			spread, known = spread+m.speed.Spread(), known+1
-		}
-	}
-	clear(c.gpuBest)
-	for i := range c.members {
-		m := &c.members[i]
-		s.rate(c, m)
-		if m.theta == 0 || m.unsure() || m.probing {
-			c.plain = false
-		}
-	}
-	c.spread = spread / float64(max(known, 1))
-	c.offeredFor = -1
-	c.lines = slices.Grow(c.lines[:0], len(c.members))[:len(c.members)]
-	for i := range c.members {
-		c.refresh(i)
-	}
-}
-
-// rate sets what a member is expected to take per unit of cost.
-func (s *Scheduler) rate(c *class, m *member) {
-	if !m.speed.Known() {
-		return
-	}
-	b := m.backend
-	m.held = m.speed.Theta(b.occupancyNext())
-	m.theta = m.held
-	if m.speed.Stale(time.Duration(s.now)) {
-		best, seen := 0.0, false
-		if b.Class != "" {
-			if best, seen = c.gpuBest[b.Class]; !seen {
-				best = c.fastestOf(b.Class)
-				c.gpuBest[b.Class] = best
-			}
-		}
-		m.theta *= m.speed.Drift(time.Duration(s.now), best/m.speed.Cost.Of(referenceSeconds))
-	}
-}
-
-// fastestOf is the least time that a member of the GPU class has been seen to need for the
-// reference clip, 0 when none was seen.
-func (c *class) fastestOf(gpu string) float64 {
-	best := 0.0
-	for i := range c.members {
-		m := &c.members[i]
-		if m.backend.Class != gpu || m.speed.Observations() == 0 {
-			continue
-		}
-		if took := m.speed.Theta(1) * m.speed.Cost.Of(referenceSeconds); best == 0 || took < best {
-			best = took
-		}
-	}
-	return best
-}
-
-// predict is the service time of a job on a member, 0 when its speed is not known.
-func (m *member) predict(audioSeconds float64) time.Duration {
-	return duration(m.theta * m.speed.Cost.Of(audioSeconds))
 }
 
 // consider places one job or leaves it waiting:
@@ -330,36 +136,4 @@ func (s *Scheduler) offer(c *class, j *job) (idle bool) {
 	}
 	view.Candidates = c.offers
 	return c.idle
-}
-
-// line is the predicted service time of a member as a function of the seconds of audio, in nanoseconds;
-// apart from the member so that going through all of them stays in the cache.
-type line struct{ fixed, perSecond float64 }
-
-func (l line) at(audioSeconds float64) time.Duration {
-	return time.Duration(l.fixed + l.perSecond*audioSeconds)
-}
-
-// refresh brings the offers to what has become of a backend during the round.
-func (s *Scheduler) refresh(b *backend) {
-	for _, c := range s.classes {
-		if c.waiting == 0 {
-			continue
-		}
-		for i := range c.members {
-			if c.members[i].backend == b {
-				c.refresh(i)
-				break
-			}
-		}
-	}
-}
-
-func (c *class) refresh(i int) {
-	m, o := &c.members[i], &c.offers[i]
-	o.Outstanding, o.FreeIn, o.Idle = len(m.backend.running), m.backend.freeIn, m.backend.idle > 0
-	c.lines[i] = line{m.theta * m.speed.Cost.Fixed * float64(time.Second), m.theta * m.speed.Cost.PerSecond * float64(time.Second)}
-	if c.offeredFor >= 0 {
-		o.Predicted = c.lines[i].at(c.offeredFor)
-	}
 }
