@@ -1,13 +1,9 @@
 package audio
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"io"
-
-	"github.com/mewkiz/flac/frame"
 )
 
 // flacBlocksMax is how many metadata blocks are stepped over on the way to the first frame.
@@ -101,8 +97,13 @@ func (f flacFile) lastSample(s *source) int64 {
 type flacHeader struct {
 	sync               byte // its lowest bit: number counts samples, not frames
 	rateCode, channels byte
+	bits               int // of a sample; 0 where STREAMINFO says
 	block, number      int64
+	size               int // of the header, checksum included
 }
+
+// flacWidths are the bits of a sample by the header's code; -1 is reserved.
+var flacWidths = [8]int{0, 8, 12, -1, 16, 20, 24, 32}
 
 func parseFLACFrame(b []byte) (h flacHeader, ok bool) {
 	if len(b) < 6 || b[0] != 0xFF || b[1]&0xFE != 0xF8 {
@@ -110,7 +111,8 @@ func parseFLACFrame(b []byte) (h flacHeader, ok bool) {
 	}
 	h.sync, h.rateCode, h.channels = b[1], b[2]&15, b[3]>>4
 	number, n := flacNumber(b[4:])
-	if n == 0 {
+	h.bits = flacWidths[b[3]>>1&7]
+	if n == 0 || h.bits < 0 || h.channels > 10 || h.rateCode == 15 || b[3]&1 != 0 {
 		return h, false
 	}
 	h.number = number
@@ -145,6 +147,7 @@ func parseFLACFrame(b []byte) (h flacHeader, ok bool) {
 	case 13, 14:
 		extra(2)
 	}
+	h.size = at + 1
 	return h, at < len(b) && crc8(b[:at]) == b[at]
 }
 
@@ -190,36 +193,29 @@ func decodeFLAC(s *source, k *sink, off int64) error {
 	if err != nil {
 		return err
 	}
-	if f.bits > 24 {
-		return fmt.Errorf("%w: FLAC of %d bits", errForFFmpeg, f.bits)
-	}
 	if err := k.start(f.rate); err != nil {
 		return err
 	}
-	at, retries := f.frames, 0
-	in := newFLACReader(s, at)
+	d := flacDecoder{s: s, bits: f.bits}
 	var mixed []float32
-	for {
-		fr, err := in.next(f.bits)
-		if err == io.EOF {
+	for at, retries := f.frames, 0; ; {
+		size, width, err := d.frame(at)
+		if err == errFLACEnd {
 			return nil
 		}
 		if err != nil {
-			if retries++; retries > flacRetriesMax {
-				return nil
-			}
-			if at = nextFLACSync(s, at+1); at < 0 {
-				// A file that was cut short ends in the middle of a frame: that is no damage beyond it.
+			// A file that was cut short ends amid a frame: nothing follows, and that is no damage.
+			at = nextFLACSync(s, at+1)
+			if retries++; at < 0 || retries > flacRetriesMax {
 				return nil
 			}
 			k.bad++
-			in = newFLACReader(s, at)
 			continue
 		}
+		at += size
 		retries = 0
 		k.good++
-		at = in.offset()
-		mixed = mixFLAC(mixed[:0], fr, f.bits)
+		mixed = d.mix(mixed[:0], width)
 		if err := k.mono(mixed); err != nil {
 			return err
 		}
@@ -241,49 +237,17 @@ func nextFLACSync(s *source, from int64) int64 {
 	return -1
 }
 
-// mixFLAC appends the average of a frame's channels to mixed.
-func mixFLAC(mixed []float32, fr *frame.Frame, bits int) []float32 {
-	if fr.BitsPerSample != 0 {
-		bits = int(fr.BitsPerSample)
-	}
-	scale := 1 / (float32(int64(1)<<(bits-1)) * float32(len(fr.Subframes)))
-	for i := range fr.Subframes[0].Samples {
+// mix appends the average of the frame's channels to mixed.
+func (d *flacDecoder) mix(mixed []float32, width int) []float32 {
+	scale := 1 / (float32(int64(1)<<(width-1)) * float32(len(d.pcm)))
+	for i := range d.pcm[0] {
 		var sum int64
-		for _, sub := range fr.Subframes {
-			sum += int64(sub.Samples[i])
+		for _, x := range d.pcm {
+			sum += x[i]
 		}
 		mixed = append(mixed, float32(sum)*scale)
 	}
 	return mixed
-}
-
-// A flacReader reads frames in order and knows where it is.
-type flacReader struct {
-	in  *sourceReader
-	buf *bufio.Reader
-}
-
-func newFLACReader(s *source, off int64) *flacReader {
-	in := &sourceReader{s: s, off: off}
-	return &flacReader{in: in, buf: bufio.NewReaderSize(in, 32<<10)}
-}
-
-// offset is where the next frame begins.
-func (r *flacReader) offset() int64 { return r.in.off - int64(r.buf.Buffered()) }
-
-// next parses a frame; samples are of bits each where the frame doesn't say.
-func (r *flacReader) next(bits int) (fr *frame.Frame, err error) {
-	err = guard(func() error {
-		fr, err = frame.New(r.buf)
-		if err != nil {
-			return err
-		}
-		if fr.BitsPerSample == 0 {
-			fr.BitsPerSample = uint8(bits)
-		}
-		return fr.Parse()
-	})
-	return fr, err
 }
 
 // isFLAC reports that a file begins as a FLAC stream does.

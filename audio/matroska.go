@@ -252,23 +252,24 @@ func (m mkvFile) lastTime(s *source) (t float64, whole bool) {
 	from := max(m.clusters, s.size-mkvTail)
 	b := append([]byte(nil), s.peek(from, mkvTail)...)
 	mark := []byte{0x1F, 0x43, 0xB6, 0x75}
-	for at := bytes.LastIndex(b, mark); at >= 0; at = bytes.LastIndex(b[:at], mark) {
-		w := mkvWalk{s: newProbeSource(bytes.NewReader(b), int64(len(b))), off: int64(at)}
-		if end, ok := m.blocksEnd(&w, len(b)); ok {
+	w := mkvWalk{s: newDecodeSource(s.ctx, bytes.NewReader(b), int64(len(b))), hops: mkvTail / 8}
+	for at := bytes.LastIndex(b, mark); at >= 0 && w.hops > 0; at = bytes.LastIndex(b[:at], mark) {
+		w.off = int64(at)
+		if end, ok := m.blocksEnd(&w); ok {
 			return end, true
 		}
 	}
-	w := mkvWalk{s: s, off: m.clusters}
-	end, ok := m.blocksEnd(&w, mkvHopsMax)
+	w = mkvWalk{s: s, off: m.clusters, hops: mkvHopsMax}
+	end, ok := m.blocksEnd(&w)
 	if w.off >= s.size || !ok {
 		return end, ok
 	}
 	return end * float64(s.size-m.clusters) / float64(max(1, w.off-m.clusters)), false
 }
 
-// blocksEnd walks at most hops elements and returns when the last block of the track ends.
-func (m mkvFile) blocksEnd(w *mkvWalk, hops int) (end float64, ok bool) {
-	for range hops {
+// blocksEnd walks on and returns when the last block of the track ends.
+func (m mkvFile) blocksEnd(w *mkvWalk) (end float64, ok bool) {
+	for {
 		e, found := w.next()
 		if !found {
 			break
@@ -295,12 +296,13 @@ func (m mkvFile) blocksEnd(w *mkvWalk, hops int) (end float64, ok bool) {
 type mkvWalk struct {
 	s       *source
 	off     int64
+	hops    int   // elements that may still be looked at
 	cluster int64 // timestamp of the cluster
 }
 
 // next returns the next element that isn't stepped into.
 func (w *mkvWalk) next() (e mkvElement, ok bool) {
-	for {
+	for ; w.hops > 0; w.hops-- {
 		e, ok = readElement(w.s, w.off)
 		if !ok {
 			return e, false
@@ -316,8 +318,10 @@ func (w *mkvWalk) next() (e mkvElement, ok bool) {
 			return e, false
 		}
 		w.off = e.body + e.size
+		w.hops--
 		return e, true
 	}
+	return e, false
 }
 
 // isMKV reports that a file begins as Matroska and WebM do.

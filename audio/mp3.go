@@ -24,7 +24,8 @@ type mp3File struct {
 type mp3Tag struct {
 	found          bool
 	frames, bytes  int64 // 0 when not told
-	delay, padding int   // samples that are not part of the recording; 0 when not told
+	gapless        bool  // delay and padding are told
+	delay, padding int   // samples that are not part of the recording
 }
 
 // readMP3 finds the frames from off on, which is past any ID3v2 tag.
@@ -82,7 +83,8 @@ func readMP3Tag(b []byte, f codedFrame) (t mp3Tag) {
 	field(4, 100) // seek table
 	field(8, 4)   // quality
 	// LAME's extension: 9 bytes of name, 12 more, then delay and padding of 12 bits each.
-	if len(b) >= at+24 && b[at] >= 'A' && b[at] <= 'z' {
+	if len(b) >= at+24 && (string(b[at:at+3]) == "LAM" || string(b[at:at+3]) == "Lav") {
+		t.gapless = true
 		t.delay = int(b[at+21])<<4 | int(b[at+22]>>4)
 		t.padding = int(b[at+22]&15)<<8 | int(b[at+23])
 	}
@@ -93,7 +95,7 @@ func (m mp3File) info(s *source) Info {
 	i := Info{Format: MP3, SampleRate: m.rate, Channels: m.channels}
 	if m.tag.frames > 0 {
 		i.Seconds = max(0, float64(m.tag.frames*int64(m.samples)-int64(m.tag.delay+m.tag.padding))/float64(m.rate))
-		if present := m.end - m.off; m.tag.bytes > 0 && present < m.tag.bytes*95/100 {
+		if present := max(0, m.end-m.off); m.tag.bytes > 0 && present < m.tag.bytes*95/100 {
 			// Cut short: the tag tells of what should be there.
 			i.Seconds *= float64(present) / float64(m.tag.bytes)
 			i.Estimated = true
@@ -117,8 +119,9 @@ func decodeMP3(s *source, k *sink, off int64) error {
 		return err
 	}
 	feed := &mp3Feed{s: s, off: m.off, end: m.end, key: m.key}
-	d := mp3Sound{k: k, skip: 0, left: -1}
-	if m.tag.delay > 0 {
+	feed.anew = feed.reservoir.affects(m.codedFrame)
+	d := mp3Sound{k: k, left: -1}
+	if m.tag.gapless {
 		d.skip = m.tag.delay + mp3DecoderDelay
 		if m.tag.frames > 0 {
 			d.left = m.tag.frames*int64(m.samples) - int64(m.tag.delay+m.tag.padding)
@@ -139,7 +142,10 @@ func decodeMP3(s *source, k *sink, off int64) error {
 			feed.off++
 		}
 	}
-	if k.bad > k.good {
+	if feed.reservoir.tooBig > 0 {
+		return fmt.Errorf("%w: MP3 of 22.05 kHz at 160 kbit/s", errForFFmpeg)
+	}
+	if k.bad += feed.reservoir.lost; k.bad > k.good {
 		return fmt.Errorf("%w: MP3 frames that the decoder here refuses", errForFFmpeg)
 	}
 	return nil
@@ -218,7 +224,11 @@ type mp3Feed struct {
 	off, end int64
 	key      uint32
 	frames   int
+	buf      []byte
 	rest     []byte // of the frame that is being handed out
+
+	anew      bool // frames are packed anew
+	reservoir mp3Reservoir
 }
 
 // more reports that another frame may follow.
@@ -243,10 +253,21 @@ func (f *mp3Feed) next() bool {
 		// After junk, one header alone may be chance.
 		if ok && h.key == f.key && mpegFrames.chain(f.s, f.off, count) {
 			b := f.s.peek(f.off, h.size)
-			f.rest = append(f.rest[:0], b...)
 			f.off += int64(len(b))
 			f.frames++
-			return len(b) == h.size // go-mp3 can't use a part of one
+			if len(b) < h.size {
+				break // go-mp3 can't use a part of one
+			}
+			if f.buf = f.buf[:0]; f.anew {
+				f.buf = f.reservoir.pack(f.buf, b, h)
+			} else {
+				f.buf = append(f.buf, b...)
+			}
+			if f.rest = f.buf; len(f.rest) > 0 {
+				return true
+			}
+			count = 0
+			continue
 		}
 		at := f.s.find([]byte{0xFF}, f.off+1, f.end)
 		if at < 0 {
@@ -254,5 +275,6 @@ func (f *mp3Feed) next() bool {
 		}
 		f.off = at
 	}
-	return false
+	f.rest = f.reservoir.flush()
+	return len(f.rest) > 0
 }

@@ -1,6 +1,7 @@
 package audio
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -9,8 +10,9 @@ import (
 
 // Bounds of Probe's work on MP4 (ISO 14496-12).
 const (
-	mp4BoxesMax    = 1500     // boxes stepped over at one level
-	mp4FragmentMax = 16 << 10 // read of one moof
+	mp4BoxesMax    = 1500      // boxes stepped over at one level
+	mp4FragmentMax = 16 << 10  // read of one moof
+	mp4Tail        = 192 << 10 // searched for the last moof
 )
 
 // An mp4Box is the header of a box.
@@ -181,8 +183,9 @@ func (m *mp4File) readTrack(s *source, trak mp4Box) {
 				t.seconds = float64(duration) / float64(scale)
 			}
 		case "hdlr":
+			// QuickTime has a second one, for where the data lie.
 			h := s.peek(b.body, 12)
-			sound = len(h) >= 12 && string(h[8:12]) == "soun"
+			sound = sound || len(h) >= 12 && string(h[8:12]) == "soun"
 		case "stsd":
 			// An entry: size, codec, 8 bytes, version 2, 6 bytes, channels, bits, 4 bytes, rate 16.16.
 			h := s.peek(b.body+8, 36)
@@ -203,14 +206,15 @@ func (m *mp4File) readTrack(s *source, trak mp4Box) {
 	}
 }
 
-// fragments adds up the track's fragments. Where there are too many of them, the time of those that
-// were read is extended to the whole file.
+// fragments tells the length of a recording in fragments: from the time of the first and the last one,
+// else by adding them up. Where there are too many to add up, the time of those that were read is
+// extended to the whole file.
 func (m mp4File) fragments(s *source) (seconds float64, estimated bool) {
 	if m.scale == 0 {
 		return 0, true
 	}
 	var begin, end uint64
-	found := false
+	found, last := false, false
 	stop := boxes(s, 0, s.size, func(b mp4Box) bool {
 		if b.kind != "moof" {
 			return true
@@ -224,6 +228,11 @@ func (m mp4File) fragments(s *source) (seconds float64, estimated bool) {
 		}
 		if !found {
 			begin, found = start, true
+			if timed {
+				if end, last = m.lastFragment(s, b.end); last {
+					return false
+				}
+			}
 		}
 		end = max(end, start+length)
 		return true
@@ -232,10 +241,27 @@ func (m mp4File) fragments(s *source) (seconds float64, estimated bool) {
 		return 0, true
 	}
 	seconds = float64(end-begin) / float64(m.scale)
-	if stop < s.size && stop > 0 {
-		return seconds * float64(s.size) / float64(stop), true
+	if last || stop >= s.size {
+		return seconds, false
 	}
-	return seconds, false
+	return seconds * float64(s.size) / float64(max(stop, 1)), true
+}
+
+// lastFragment searches the end of the file for the track's last fragment, and says when that ends.
+func (m mp4File) lastFragment(s *source, from int64) (end uint64, ok bool) {
+	from = max(from, s.size-mp4Tail)
+	b := append([]byte(nil), s.peek(from, mp4Tail)...)
+	for at := bytes.LastIndex(b, []byte("moof")); at >= 4; at = bytes.LastIndex(b[:at], []byte("moof")) {
+		size := int64(binary.BigEndian.Uint32(b[at-4:]))
+		if size < 16 || !bytes.HasPrefix(b[min(at+8, len(b)):], []byte("mfhd")) {
+			continue
+		}
+		start, length, timed, ok := m.fragment(b[at+4 : min(int64(at)-4+size, int64(len(b)))])
+		if ok && timed {
+			return start + length, true
+		}
+	}
+	return 0, false
 }
 
 // fragment reads the track's part of a moof: when it starts, where it says so, and how long it is.

@@ -5,9 +5,9 @@ import "fmt"
 // How far Probe walks from frame to frame, and how it samples a file that is longer than that.
 const (
 	walkFramesMax = 1500
-	spots         = 24
-	spotFrames    = 40
-	spotWindow    = 4 << 10 // searched for the next frame at a spot
+	spots         = 64
+	spotFrames    = 12
+	spotWindow    = 3 << 10 // searched for the next frame at a spot
 	syncWindow    = 64 << 10
 )
 
@@ -175,26 +175,25 @@ func (p frameParser) length(s *source, off, end int64, rate int) (seconds float6
 		return 0, true
 	}
 	left := end - c.next
-	if left <= 0 {
-		// The last frame may be cut off; what there is of it counts.
+	if left <= 0 { // the last frame may be cut off; it counts
 		return float64(c.samples) / float64(rate), false
 	}
-	sum, equal := frameCount{}, c.equal
+	// The spots are spread evenly over bytes, so it is samples per byte that may be averaged.
+	perByte, found, equal := 0.0, 0, c.equal
 	for i := range int64(spots) {
 		at := p.sync(s, c.next+left*i/spots, spotWindow, 3)
 		if at < 0 {
 			continue
 		}
 		spot := p.walk(s, at, end, spotFrames)
-		sum.bytes += spot.bytes
-		sum.samples += spot.samples
+		perByte += float64(spot.samples) / float64(spot.bytes)
+		found++
 		equal = equal && spot.equal && sameRate(spot, c)
 	}
-	if sum.samples == 0 || equal {
-		sum = c
+	if found == 0 || equal {
+		perByte, found = float64(c.samples)/float64(c.bytes), 1
 	}
-	samples := float64(c.samples) + float64(left)*float64(sum.samples)/float64(sum.bytes)
-	return samples / float64(rate), !equal
+	return (float64(c.samples) + float64(left)*perByte/float64(found)) / float64(rate), !equal
 }
 
 // sameRate reports that two stretches have the same bytes per sample within 1 %.

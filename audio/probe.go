@@ -40,7 +40,10 @@ func probe(s *source) (Info, error) {
 	switch kind {
 	case sniffedWAV:
 		w, err := readWAV(s)
-		return w.info(), err
+		if err != nil {
+			return Info{}, err
+		}
+		return w.info(), nil
 	case sniffedFLAC:
 		f, err := readFLAC(s, off)
 		if err != nil {

@@ -52,7 +52,7 @@ func TestResamplerSuppressesAliases(t *testing.T) {
 		hz   float64
 	}{{48000, 15000}, {48000, 9000}, {48000, 20000}, {44100, 12000}, {44099, 12000}, {22050, 10000}, {96000, 40000}} {
 		y := resample(tone(c.hz, 1, c.rate), c.rate)
-		db := 20 * math.Log10(rms(y[800:len(y)-800]) / rms(tone(c.hz, 1, c.rate)))
+		db := 20 * math.Log10(rms(y[800:len(y)-800])/rms(tone(c.hz, 1, c.rate)))
 		t.Logf("%g Hz at %d Hz: %.1f dB", c.hz, c.rate, db)
 		if db > -60 {
 			t.Errorf("a tone of %g Hz at %d Hz is only %.1f dB down", c.hz, c.rate, db)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math"
 	"math/rand"
@@ -96,50 +97,45 @@ func ffmpegPath(t testing.TB) string {
 	return path
 }
 
-var (
-	encodedMu sync.Mutex
-	encoded   = map[string][]byte{}
-)
+// encoded holds what ffmpeg made, by how it was made.
+var encoded sync.Map
 
 // encode makes a file with ffmpeg from a WAV: to a file, so that headers can be completed, or to a pipe
 // if the name is "-". What was made before is not made again.
 func encode(t testing.TB, wav []byte, name string, args ...string) []byte {
 	t.Helper()
 	ffmpeg := ffmpegPath(t)
-	key := fmt.Sprint(len(wav), name, args, binary.LittleEndian.Uint32(wav[24:]))
-	encodedMu.Lock()
-	defer encodedMu.Unlock()
-	if b, ok := encoded[key]; ok {
-		return b
-	}
-	out := "-"
-	if name != "-" {
-		out = filepath.Join(t.TempDir(), name)
-	}
-	line := append([]string{"-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-f", "wav", "-i", "/dev/fd/3"}, args...)
-	cmd := exec.Command(ffmpeg, append(line, out)...)
-	in := filepath.Join(t.TempDir(), "in.wav")
-	if err := os.WriteFile(in, wav, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(in)
+	key := fmt.Sprint(len(wav), crc32.ChecksumIEEE(wav), name, args)
+	dir := t.TempDir()
+	made, _ := encoded.LoadOrStore(key, sync.OnceValues(func() ([]byte, error) {
+		return runFFmpeg(ffmpeg, dir, wav, name, args)
+	}))
+	b, err := made.(func() ([]byte, error))()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	var stdout, stderr bytes.Buffer
-	cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = []*os.File{f}, &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("ffmpeg %v: %v: %s", args, err, stderr.Bytes())
-	}
-	b := stdout.Bytes()
-	if name != "-" {
-		if b, err = os.ReadFile(out); err != nil {
-			t.Fatal(err)
-		}
-	}
-	encoded[key] = b
 	return b
+}
+
+func runFFmpeg(ffmpeg, dir string, wav []byte, name string, args []string) ([]byte, error) {
+	in, out := filepath.Join(dir, "in.wav"), "-"
+	if name != "-" {
+		out = filepath.Join(dir, name)
+	}
+	if err := os.WriteFile(in, wav, 0o600); err != nil {
+		return nil, err
+	}
+	line := append([]string{"-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-f", "wav", "-i", in}, args...)
+	cmd := exec.Command(ffmpeg, append(line, out)...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("ffmpeg %v: %w: %s", args, err, stderr.Bytes())
+	}
+	if name != "-" {
+		return os.ReadFile(out)
+	}
+	return stdout.Bytes(), nil
 }
 
 // reference is ffmpeg's own decoding of a file to mono at SampleRate.

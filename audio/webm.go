@@ -1,6 +1,9 @@
 package audio
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // mkvBlockMax is the largest block that is read.
 const mkvBlockMax = 1 << 20
@@ -26,7 +29,7 @@ func decodeWebM(s *source, k *sink) error {
 		return err
 	}
 	d := webmSound{k: k, dec: dec, skip: int(o.skip / 3)}
-	w := mkvWalk{s: s, off: m.clusters}
+	w := mkvWalk{s: s, off: m.clusters, hops: math.MaxInt}
 	for {
 		at := w.off
 		e, ok := w.next()
