@@ -240,7 +240,11 @@ type proxy struct {
 
 // options of every test's Caddy: no admin endpoint, nothing written outside of the test's folders.
 func globalOptions(logs string) string {
-	return fmt.Sprintf("{\n\tadmin off\n\tpersist_config off\n\tlog {\n\t\toutput file %s\n\t\tlevel DEBUG\n\t}\n\tgrace_period 5s\n}\n", logs)
+	output := "discard"
+	if logs != "" {
+		output = "file " + logs
+	}
+	return fmt.Sprintf("{\n\tadmin off\n\tpersist_config off\n\tlog {\n\t\toutput %s\n\t\tlevel DEBUG\n\t}\n\tgrace_period 5s\n}\n", output)
 }
 
 // newProxy starts Caddy with one site that has the pool.

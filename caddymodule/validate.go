@@ -157,6 +157,9 @@ func (h *Handler) validate() error {
 	if h.Breaker.MaxOpenFor < h.Breaker.OpenFor {
 		return errors.New("breaker: max_open_for is less than open_for")
 	}
+	if err := checkSpool(h.Upload.Spool); err != nil {
+		return fmt.Errorf("upload.spool: %w", err)
+	}
 	return h.validateModels()
 }
 
