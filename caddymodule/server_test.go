@@ -271,8 +271,10 @@ func (p *proxy) mustLoad(sites string) {
 	}
 }
 
-func (p *proxy) load(sites string) error {
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(globalOptions(p.logs)+sites), map[string]any{"filename": "Caddyfile"})
+func (p *proxy) load(sites string) error { return loadText(globalOptions(p.logs) + sites) }
+
+func loadText(caddyfile string) error {
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
 	if err != nil {
 		return err
 	}
