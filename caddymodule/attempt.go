@@ -4,11 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -177,29 +178,43 @@ func brokeOff(err error) bool {
 	return !errors.As(err, &own) && (!errors.As(err, &slow) || !slow.Timeout())
 }
 
+// faults are what goes wrong with connections, in words for clients.
+var faults = []struct {
+	cause error
+	words string
+}{
+	{syscall.ECONNREFUSED, "connection refused"},
+	{syscall.ECONNRESET, "connection reset"},
+	{syscall.EPIPE, "connection reset"},
+	{syscall.EHOSTUNREACH, "host unreachable"},
+	{syscall.ENETUNREACH, "network unreachable"},
+	{io.EOF, "connection closed before the answer was whole"},
+	{io.ErrUnexpectedEOF, "connection closed before the answer was whole"},
+	{os.ErrDeadlineExceeded, "timed out"},
+}
+
 // connectionFault says what went wrong with a connection, without addresses: the words reach the
 // client.
 func connectionFault(err error) string {
-	var slow net.Error
 	var lookup *net.DNSError
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
+	var slow net.Error
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused"
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return "connection reset"
 	case errors.As(err, &lookup):
 		return "host not found"
 	case errors.As(err, &certificate):
-		return fmt.Sprintf("its certificate is not accepted: %v", certificate.Err)
+		return "its certificate is not accepted"
 	case errors.As(err, &record):
 		return "it does not speak TLS"
 	case errors.As(err, &slow) && slow.Timeout():
 		return "timed out"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "connection closed before the answer was whole"
-	default:
-		return "connection failed"
 	}
+	for _, f := range faults {
+		// By its text too: Caddy's DialError does not unwrap.
+		if errors.Is(err, f.cause) || strings.Contains(err.Error(), f.cause.Error()) {
+			return f.words
+		}
+	}
+	return "connection failed"
 }

@@ -159,7 +159,7 @@ func (m *member) learn(b *backend, kind upstream.Kind, report upstream.Report, e
 	}
 	m.probed = true
 	p.recatalogue()
-	m.logState(state, kind, report, detail)
+	m.logState(state, kind, report, detail, err)
 	load := m.load(kind, report)
 	p.mu.Unlock()
 
@@ -183,7 +183,7 @@ func (m *member) load(kind upstream.Kind, report upstream.Report) scheduler.Load
 }
 
 // logState logs changes only. Requires the pool's mu.
-func (m *member) logState(state string, kind upstream.Kind, report upstream.Report, detail string) {
+func (m *member) logState(state string, kind upstream.Kind, report upstream.Report, detail string, err error) {
 	now := state + ": " + detail
 	if now == m.state {
 		return
@@ -191,7 +191,7 @@ func (m *member) logState(state string, kind upstream.Kind, report upstream.Repo
 	m.state = now
 	fields := []zap.Field{zap.String("backend", string(m.id)), zap.String("state", state)}
 	if state != "up" {
-		m.pool.log().Warn("backend is "+state, append(fields, zap.String("detail", detail))...)
+		m.pool.log().Warn("backend is "+state, append(fields, zap.String("detail", detail), zap.Error(err))...)
 		return
 	}
 	m.pool.log().Info("backend is up", append(fields, zap.String("kind", kind.Name()),

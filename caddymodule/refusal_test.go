@@ -191,6 +191,9 @@ func TestNoBackendUp(t *testing.T) {
 	if _, code := r.problem(t); r.status != http.StatusServiceUnavailable || code != "no_backend" || r.header.Get("Retry-After") == "" {
 		t.Errorf("status %d, %s, %v", r.status, code, r.header)
 	}
+	if !strings.Contains(p.log(), `"detail":"connection refused"`) {
+		t.Errorf("the log does not say why: %s", p.log())
+	}
 	if took := time.Since(began); took > 7*time.Second {
 		t.Errorf("it took %v", took)
 	}

@@ -106,6 +106,10 @@ func TestWhisperServerServesOpenAIClient(t *testing.T) {
 }
 
 func TestRetriesElsewhere(t *testing.T) {
+	said := map[string]string{
+		"dies": "connection closed before the answer was whole", "breaks": "500", "wants a key": "401",
+		"is cut short": "connection closed before the answer was whole", "says nothing": "200", "is busy": "429",
+	}
 	for name, fail := range map[string]func(w http.ResponseWriter, r *http.Request, got sent){
 		"dies":        func(http.ResponseWriter, *http.Request, sent) { panic(http.ErrAbortHandler) },
 		"breaks":      func(w http.ResponseWriter, _ *http.Request, _ sent) { http.Error(w, "CUDA error", 500) },
@@ -136,6 +140,9 @@ func TestRetriesElsewhere(t *testing.T) {
 				if got.fileHash != digest(clip) {
 					t.Error("the upload was not whole when tried again")
 				}
+			}
+			if !strings.Contains(p.log(), `"detail":"`+said[name]) {
+				t.Errorf("%q is not in the log: %s", said[name], p.log())
 			}
 		})
 	}
