@@ -104,63 +104,74 @@ func (m *member) probe(ctx context.Context) {
 
 	limited, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	kind, report, err := b.probe(limited, kind)
+	found := b.probe(limited, kind)
 	if ctx.Err() != nil {
 		return // the pool or the backend's place in it has ended
 	}
 	var slow net.Error
-	if err != nil && m.running.Load() > 0 && errors.As(err, &slow) && slow.Timeout() {
+	if m.running.Load() > 0 && errors.As(found.err, &slow) && slow.Timeout() {
 		// Some servers answer nothing while they work (whisper-server with its threads busy): that
 		// says nothing. What it works on has its own limit of time.
 		return
 	}
-	m.learn(b, kind, report, err)
+	m.learn(b, found)
+}
+
+// finding is what a probe found.
+type finding struct {
+	kind   upstream.Kind // nil: not found out
+	report upstream.Report
+	err    error
 }
 
 // probe finds out the kind when it is not known, and asks.
-func (b *backend) probe(ctx context.Context, kind upstream.Kind) (upstream.Kind, upstream.Report, error) {
+func (b *backend) probe(ctx context.Context, kind upstream.Kind) finding {
 	p := prober{b}
 	if kind == nil {
 		var err error
 		if kind, err = upstream.Identify(ctx, b.base, p); err != nil {
-			return nil, upstream.Report{}, err
+			return finding{err: err}
 		}
 	}
 	report, err := kind.Probe(ctx, b.base, p)
-	return kind, report, err
+	return finding{kind, report, err}
+}
+
+// state is the finding in a word, and why where it is not up.
+func (f finding) state() (state, detail string) {
+	var unknown *upstream.UnknownKindError
+	switch {
+	case errors.As(f.err, &unknown):
+		return "down", unknown.Error()
+	case f.err != nil:
+		return "down", connectionFault(f.err)
+	case f.report.Loading:
+		return "loading", f.report.Detail
+	case f.report.Ready:
+		return "up", ""
+	}
+	return "down", f.report.Detail
 }
 
 // learn takes in what a probe of b found, unless b is not where the member is any more.
-func (m *member) learn(b *backend, kind upstream.Kind, report upstream.Report, err error) {
+func (m *member) learn(b *backend, found finding) {
 	p := m.pool
 	p.mu.Lock()
 	if m.target.identity != b.identity {
 		p.mu.Unlock()
 		return
 	}
-	state, detail := "down", report.Detail
-	switch {
-	case err != nil:
-		detail = connectionFault(err)
-		var unknown *upstream.UnknownKindError
-		if errors.As(err, &unknown) {
-			detail = unknown.Error()
-		}
-	case report.Loading:
-		state = "loading"
-	case report.Ready:
-		state = "up"
-	}
+	state, _ := found.state()
 	switch {
 	case state == "up":
-		m.kind, m.report = kind, &report
+		m.kind, m.report = found.kind, &found.report
 	case b.kind == nil:
 		m.kind = nil // another server may come up there; ask again
 	}
 	m.probed = true
 	p.recatalogue()
-	m.logState(state, kind, report, detail, err)
-	load := m.load(kind, report)
+	m.logChange(found)
+	load := m.load(found)
 	p.mu.Unlock()
 
 	if state == "up" {
@@ -169,33 +180,34 @@ func (m *member) learn(b *backend, kind upstream.Kind, report upstream.Report, e
 	p.dispatcher.Probed(m.id, state == "up", state == "loading")
 }
 
-// load is a report as the scheduler takes it. Requires the pool's mu.
-func (m *member) load(kind upstream.Kind, report upstream.Report) scheduler.Load {
-	load := scheduler.Load{Instance: report.Instance, Slots: report.Slots, Models: report.Models}
-	if load.Slots == 0 && kind != nil {
-		load.Slots = kind.DefaultSlots()
+// load is a finding as the scheduler takes it. Requires the pool's mu.
+func (m *member) load(found finding) scheduler.Load {
+	load := scheduler.Load{Instance: found.report.Instance, Slots: found.report.Slots, Models: found.report.Models}
+	if load.Slots == 0 && found.kind != nil {
+		load.Slots = found.kind.DefaultSlots()
 	}
 	load.Can = map[string]scheduler.Capability{}
-	for _, model := range slices.Concat(m.target.config.Models, report.Models) {
-		load.Can[model] = (&entry{can: report.Can}).able(model)
+	for _, model := range slices.Concat(m.target.config.Models, found.report.Models) {
+		load.Can[model] = (&entry{can: found.report.Can}).able(model)
 	}
 	return load
 }
 
-// logState logs changes only. Requires the pool's mu.
-func (m *member) logState(state string, kind upstream.Kind, report upstream.Report, detail string, err error) {
+// logChange logs a backend's state when it is another than before. Requires the pool's mu.
+func (m *member) logChange(found finding) {
+	state, detail := found.state()
 	now := state + ": " + detail
 	if now == m.state {
 		return
 	}
 	m.state = now
-	fields := []zap.Field{zap.String("backend", string(m.id)), zap.String("state", state)}
+	log := m.pool.log().With(zap.String("backend", string(m.id)), zap.String("state", state))
 	if state != "up" {
-		m.pool.log().Warn("backend is "+state, append(fields, zap.String("detail", detail), zap.Error(err))...)
+		log.Warn("backend is "+state, zap.String("detail", detail), zap.Error(found.err))
 		return
 	}
-	m.pool.log().Info("backend is up", append(fields, zap.String("kind", kind.Name()),
-		zap.Strings("models", report.Models), zap.Int("slots", report.Slots), zap.String("class", report.GPUClass))...)
+	log.Info("backend is up", zap.String("kind", found.kind.Name()), zap.Strings("models", found.report.Models),
+		zap.Int("slots", found.report.Slots), zap.String("class", found.report.GPUClass))
 }
 
 // prober sends a probe's requests, with the backend's headers and over its transport.

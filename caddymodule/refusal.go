@@ -55,12 +55,20 @@ func (t *transcription) settled(s scheduler.Settle) *transcript.Error {
 	case scheduler.DeadlinePassed:
 		return transcript.Unavailable("deadline_passed", again, "the transcription could not be done within the time that the client gives it")
 	case scheduler.NoBackend:
-		return transcript.Unavailable("no_backend", again, "no backend can be used for the model %s at present; try again later", quoted(t.model))
+		return transcript.Unavailable("no_backend", again, "no backend can be used %sat present; try again later", forModel(t.model))
 	case scheduler.Exhausted:
 		return exhausted(s, again)
 	default:
 		return internalProblem("the transcription ended as " + s.Reason.String())
 	}
+}
+
+// forModel is empty where the backends have no names for their models.
+func forModel(model string) string {
+	if model == "" {
+		return ""
+	}
+	return "for the model " + quoted(model) + " "
 }
 
 func queueFull(again time.Duration) *transcript.Error {
