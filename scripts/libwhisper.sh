@@ -90,6 +90,7 @@ install_cuda_wheels() {
     chmod +x "$dir.part/nvidia/cu13/bin/"* "$dir.part/nvidia/cu13/nvvm/bin/"* 2>/dev/null || true
     rm -rf "$dir"
     mv "$dir.part" "$dir"
+    exec 8>&-
 }
 
 # cmake_flags sets flags: all that makes one build differ from another, paths of this machine apart.
@@ -230,7 +231,7 @@ main() {
             flock 9
         }
         if [ ! -d "$prefix" ]; then
-            local tools=(cmake=cmake curl=curl,ca-certificates tar=tar)
+            local tools=(cmake=cmake tar=tar 'curl=curl,ca-certificates')
             command -v make >/dev/null || tools+=(ninja=ninja-build)
             require "${tools[@]}"
             build "$prefix"

@@ -1,0 +1,34 @@
+//go:build whispercpp
+
+package whispercpp
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+)
+
+func TestLogPassesOnWhatIsWrong(t *testing.T) {
+	var out bytes.Buffer
+	var sink logSink
+	sink.logger.Store(slog.New(slog.NewTextHandler(&out, nil)))
+	sink.add(2, "whisper_backend_init_gpu: using CUDA0 backend\n")
+	sink.add(ggmlError, "whisper_full_with_state: failed to encode\n") // a client that left
+	sink.add(ggmlWarn, "\n")
+	if out.Len() > 0 || sink.deviceFailures() != 0 {
+		t.Errorf("said %q", out.String())
+	}
+	sink.forget()
+	sink.add(ggmlWarn, "a warning\n")
+	sink.add(ggmlError, "whisper_backend_init_gpu: failed to initialize CUDA0 backend\n")
+	sink.add(ggmlError, "and so nothing works\n")
+	for _, want := range []string{"level=WARN msg=\"whisper.cpp: a warning\"", "level=ERROR", "failed to initialize CUDA0"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q lacks %q", out.String(), want)
+		}
+	}
+	if first := sink.firstError(); !strings.Contains(first, "failed to initialize") || sink.deviceFailures() != 1 {
+		t.Errorf("the first error is %q, %d devices failed", first, sink.deviceFailures())
+	}
+}
