@@ -44,8 +44,3 @@ var (
 	ErrUnsupported = errors.New("the audio format is not supported here")
 	ErrTooLong     = errors.New("the audio is too long")
 )
-
-// Seams: the functions that the other rooms rely on.
-//
-//	Probe(r io.ReaderAt, size int64) (Info, error)
-//	Decode(ctx context.Context, r io.ReaderAt, size int64, o Options) (samples []float32, info Info, err error)

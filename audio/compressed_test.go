@@ -86,11 +86,14 @@ func TestCompressedFormats(t *testing.T) {
 			if math.Abs(info.Seconds-clipSeconds) > 0.02*clipSeconds+0.05 {
 				t.Errorf("Probe says %.3f s of %d", info.Seconds, clipSeconds)
 			}
-			_, _, err = decodeBytes(b, Options{})
-			if c.ffmpeg != errors.Is(err, ErrUnsupported) {
-				t.Fatalf("without ffmpeg: %v", err)
+			var o Options // what is decoded in Go must do without ffmpeg
+			if c.ffmpeg {
+				if _, _, err = decodeBytes(b, o); !errors.Is(err, ErrUnsupported) {
+					t.Errorf("without ffmpeg: %v", err)
+				}
+				o.FFmpeg = ffmpeg
 			}
-			y, info, err := decodeBytes(b, Options{FFmpeg: ffmpeg})
+			y, info, err := decodeBytes(b, o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -98,7 +101,7 @@ func TestCompressedFormats(t *testing.T) {
 				t.Errorf("decoded %.3f s of %d, %d samples", info.Seconds, clipSeconds, len(y))
 			}
 			ref := reference(t, b)
-			shift, correlation := align(ref[:SampleRate], y[:min(SampleRate+64, len(y))], 32)
+			shift, correlation := align(ref[SampleRate:SampleRate+4000], y[SampleRate:SampleRate+4000], 24)
 			snr := signalToNoise(ref[max(0, -shift):], y[max(0, shift):])
 			t.Logf("%.1f dB, correlation %.5f, shift %d", snr, correlation, shift)
 			if correlation < 0.99 || snr < c.snr || shift != 0 {

@@ -85,6 +85,10 @@ func decodeFFmpeg(s *source, k *sink, info Info, o Options, why error) error {
 	if err != nil {
 		return err
 	}
+	if failed != nil && cmd.ProcessState.ExitCode() < 0 && k.ctx.Err() == nil {
+		// Killed, and not by us: what it has said so far may be half of the recording.
+		return fmt.Errorf("%w: ffmpeg was stopped at its limit of CPU time or memory", ErrCorrupt)
+	}
 	if len(k.out) == 0 {
 		if failed != nil && complaint.missing() {
 			return fmt.Errorf("%w: this is %s, which the server's ffmpeg does not know", ErrUnsupported, what)

@@ -133,6 +133,11 @@ func TestFFmpegIsStopped(t *testing.T) {
 	if !errors.Is(err, ErrCorrupt) || strings.Contains(err.Error(), "secret") {
 		t.Errorf("failure: %v", err)
 	}
+	// When it is killed, half a recording is not passed off for a whole one.
+	_, _, err = decodeBytes(file, Options{FFmpeg: fakeFFmpeg(t, "/usr/bin/head -c 64000 /dev/zero; kill -9 $$"), TempDir: dir})
+	if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "limit") {
+		t.Errorf("killed: %v", err)
+	}
 	isEmptyDir(t, dir)
 }
 

@@ -46,6 +46,9 @@ func readMP3(s *source, off int64) (mp3File, error) {
 	if m.tag.found {
 		m.off += int64(m.size)
 	}
+	if m.tag.bytes == 0 && m.tag.frames > (m.end-m.off)/mpegFrameMin {
+		m.tag.frames = 0 // more than there is room for
+	}
 	return m, nil
 }
 

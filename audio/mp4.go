@@ -344,8 +344,11 @@ func isMP4(head []byte) bool {
 		return false
 	}
 	switch string(head[4:8]) {
-	case "ftyp", "styp", "moov", "moof", "mdat", "free", "skip", "wide", "pnot":
+	case "ftyp", "styp":
 		return true
+	case "moov", "moof", "mdat", "free", "skip", "wide", "pnot":
+		// Words of text may look so too, but then their size reads as text.
+		return !isText(head[:4])
 	}
 	return false
 }

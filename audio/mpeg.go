@@ -9,6 +9,7 @@ const (
 	spotFrames    = 12
 	spotWindow    = 3 << 10 // searched for the next frame at a spot
 	syncWindow    = 64 << 10
+	mpegFrameMin  = 24 // bytes: 8 kbit/s at 24 kHz
 )
 
 // A codedFrame is one frame of MPEG audio or ADTS AAC by its header.

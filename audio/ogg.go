@@ -62,7 +62,7 @@ type oggStream struct {
 	rate     int // of the granule position
 	channels int
 	skip     int64 // Opus's pre-skip
-	family   int   // Opus's channel mapping
+	streams  int   // within one of Opus: more than one where there are more than two channels
 	data     int64 // offset of the first page that begins no stream
 }
 
@@ -98,7 +98,13 @@ func (o *oggStream) identify(b []byte) bool {
 	switch {
 	case len(b) >= 19 && bytes.HasPrefix(b, []byte("OpusHead")):
 		o.format, o.rate, o.channels = OggOpus, 48000, int(b[9])
-		o.skip, o.family = int64(le.Uint16(b[10:])), int(b[18])
+		o.skip, o.streams = int64(le.Uint16(b[10:])), 1
+		if b[18] != 0 { // a mapping family other than mono and stereo
+			o.streams = 255
+			if len(b) >= 21 {
+				o.streams = int(b[19])
+			}
+		}
 	case len(b) >= 30 && bytes.HasPrefix(b, []byte("\x01vorbis")):
 		o.format, o.rate, o.channels = OggVorbis, int(le.Uint32(b[12:])), int(b[11])
 	case len(b) >= 13+4+18 && bytes.HasPrefix(b, []byte("\x7fFLAC")):

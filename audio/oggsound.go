@@ -69,7 +69,7 @@ func newOggLink(o oggStream, k *sink) (*oggLink, error) {
 	l := &oggLink{oggStream: o, k: k, headers: true}
 	switch o.format {
 	case OggOpus:
-		if o.family != 0 || o.channels > 2 {
+		if o.streams != 1 || o.channels > 2 {
 			return nil, fmt.Errorf("%w: Opus of more than two channels", errForFFmpeg)
 		}
 		dec, err := newOpusDecoder()

@@ -27,6 +27,7 @@ func TestWhatIsNoAudioIsNamed(t *testing.T) {
 		"an XML document":          []byte("\uFEFF<?xml version=\"1.0\"?><a/>"),
 		"an SVG picture":           []byte("<svg xmlns='http://www.w3.org/2000/svg'></svg>"),
 		"text":                     []byte("Grüße, this is a transcript, not a recording. " + strings.Repeat("é", 400)),
+		"text;":                    []byte("Get free stuff, and skip mdat. No moov here."),
 		"a playlist":               []byte("#EXTM3U\n#EXT-X-TARGETDURATION:10\nfile:///etc/passwd\n"),
 		"audio in base64":          []byte("UklGRiQAAABXQVZFZm10IBAAAAABAAEA"),
 		"a PDF document":           pad("%PDF-1.7"),

@@ -110,7 +110,9 @@ func (k *sink) samples() []float32 {
 }
 
 func tooLong(max float64) error {
-	limit := time.Duration(max * float64(time.Second)).Round(time.Millisecond)
-	return fmt.Errorf("%w: at most %s (%s seconds) are taken; cut it into shorter files", ErrTooLong,
-		limit, strconv.FormatFloat(max, 'f', -1, 64))
+	limit := strconv.FormatFloat(max, 'f', -1, 64) + " seconds"
+	if max >= 120 {
+		limit += " (" + time.Duration(max*float64(time.Second)).Round(time.Second).String() + ")"
+	}
+	return fmt.Errorf("%w: at most %s are taken; cut it into shorter files", ErrTooLong, limit)
 }

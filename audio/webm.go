@@ -18,7 +18,7 @@ func decodeWebM(s *source, k *sink) error {
 		return fmt.Errorf("%w: WebM or Matroska with the codec %.20q", errForFFmpeg, m.codec)
 	}
 	o := oggStream{channels: 2}
-	if len(m.private) > 0 && (!o.identify(m.private) || o.family != 0 || o.channels > 2) {
+	if len(m.private) > 0 && (!o.identify(m.private) || o.streams != 1 || o.channels > 2) {
 		return fmt.Errorf("%w: Opus of more than two channels", errForFFmpeg)
 	}
 	dec, err := newOpusDecoder()
