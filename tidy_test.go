@@ -27,20 +27,23 @@ const functionLinesMax = 70
 // may always import its own subpackages; the longest matching entry counts. Tests of the module as
 // a whole (e2e) are processes beside the product and import what they like.
 var mayImport = map[string][]string{
-	"scheduler":           {},
-	"policies":            {"scheduler"},
-	"dispatcher":          {"scheduler", "policies"},
-	"audio":               {},
-	"transcript":          {},
-	"gpu":                 {},
-	"upstream":            {"audio", "transcript", "gpu"},
-	"caddymodule":         {"scheduler", "policies", "dispatcher", "upstream", "audio", "transcript", "gpu"},
-	"backend":             {"audio", "transcript", "gpu"},
-	"backend/whispercpp":  {"backend", "audio", "transcript", "gpu"},
-	"backend/emulator":    {"backend", "audio", "transcript", "gpu"},
-	"backend/convert":     {},
-	"cmd/whisperpool":     {"caddymodule"},
-	"cmd/whisper-backend": {"backend", "audio", "transcript", "gpu"},
+	"scheduler":             {},
+	"policies":              {"scheduler"},
+	"dispatcher":            {"scheduler", "policies"},
+	"audio":                 {},
+	"transcript":            {},
+	"gpu":                   {},
+	"upstream":              {"audio", "transcript", "gpu"},
+	"caddymodule":           {"scheduler", "policies", "dispatcher", "upstream", "audio", "transcript", "gpu"},
+	"backend":               {"audio", "transcript", "gpu"},
+	"backend/whispercpp":    {"backend", "audio", "transcript", "gpu"},
+	"backend/emulator":      {"backend", "audio", "transcript", "gpu"},
+	"backend/convert":       {},
+	"sim":                   {"scheduler", "policies", "gpu"},
+	"cmd/whisperpool":       {"caddymodule", "sim", "scheduler", "policies", "audio", "gpu"},
+	"cmd/whisperpool/bench": {"sim", "audio", "gpu"},
+	"cmd/bench-peers":       {"cmd/whisperpool/bench", "sim", "audio", "gpu"},
+	"cmd/whisper-backend":   {"backend", "audio", "transcript", "gpu"},
 }
 
 // onlyIn names modules that one room alone may import.

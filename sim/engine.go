@@ -1,0 +1,239 @@
+package sim
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/whisperpool/whisperpool/scheduler"
+)
+
+// front is what stands between the clients and the cards: the scheduler, or a peer.
+type front interface {
+	// arrive takes a job in; settle is called for it once, now or later.
+	arrive(j *job)
+	// ended tells that a card is done with a job, or that the job failed on it.
+	ended(w *work, how scheduler.Outcome)
+	// measure tells that what happens from now on is measured.
+	measure()
+	// changed tells that a card's condition is another.
+	changed(c *card)
+	// wake is when the front wants to be asked again, if nothing happens before; false: never.
+	wake() (scheduler.Instant, bool)
+	awake()
+	// finish is called at the end, and says what does not add up.
+	finish() []string
+	// describe adds to the result what the front alone knows.
+	describe(r *Result)
+}
+
+// How failures look to who sent the job.
+const (
+	refusedAfter = time.Millisecond     // a connection that is refused
+	failsAfter   = 5 * time.Millisecond // an error that is answered at once
+	waitsFor     = 60 * time.Second     // peers and clients give up on a server that does not answer
+)
+
+// engine runs a scenario in virtual time.
+type engine struct {
+	*workload
+	now    scheduler.Instant
+	agenda agenda
+	cards  []*card
+	front  front
+	source source
+
+	began    bool // what arrives is measured
+	closed   bool // the first job after what is measured has arrived
+	start    scheduler.Instant
+	end      scheduler.Instant // of the window, when closed
+	arrivals int
+	pending  int    // measured jobs that are not settled
+	measured []*job // arrived
+	done     []*job // served between start and cutoff
+}
+
+func newEngine(sc *Scenario) *engine {
+	e := &engine{workload: newWorkload(sc)}
+	for i, told := range sc.Cards {
+		e.cards = append(e.cards, &card{
+			Card: told, index: i, condition: Healthy,
+			gain: func(k int) float64 { return e.gain(i, k) },
+		})
+	}
+	e.source = newSource(e)
+	return e
+}
+
+// run goes on until every measured job is settled.
+func (e *engine) run() error {
+	e.source.begin()
+	for !e.over() {
+		at, what := e.next()
+		if what == nil {
+			return fmt.Errorf("nothing happens any more after %v, and %d jobs are not served: what they wait for will never come", time.Duration(e.now), e.pending)
+		}
+		e.now = at
+		what()
+	}
+	e.close()
+	return nil
+}
+
+func (e *engine) over() bool { return e.source.exhausted() && e.pending == 0 }
+
+// next is what happens next: a card's work ends, something on the agenda, the front wakes; in this
+// order at one time.
+func (e *engine) next() (at scheduler.Instant, what func()) {
+	at = math.MaxInt64
+	var first *work
+	for _, c := range e.cards {
+		if w, ends := c.next(); w != nil && ends < at {
+			first, at = w, ends
+		}
+	}
+	if first != nil {
+		what = func() { e.complete(first) }
+	}
+	if when, ok := e.agenda.first(); ok && when < at {
+		at = when
+		what = func() { e.agenda.next()() }
+	}
+	if when, ok := e.front.wake(); ok && when < at {
+		at, what = max(when, e.now), e.front.awake
+	}
+	return at, what
+}
+
+// complete ends a job that a card has done.
+func (e *engine) complete(w *work) {
+	w.card.drop(e.now, w)
+	w.card.served++
+	w.job.waited = w.began.Sub(w.job.arrived).Seconds()
+	e.front.ended(w, scheduler.Outcome{Result: scheduler.Success, Words: true, AudioSeconds: w.job.audio})
+}
+
+// send gives a job to a card, in whatever condition that is.
+func (e *engine) send(c *card, w *work) {
+	w.card, w.sent, w.left = c, e.now, e.alone(c.index, w.job)
+	switch c.condition {
+	case Dead:
+		e.fail(w, refusedAfter, scheduler.Outcome{Result: scheduler.Died, Unreached: true, Detail: "connection refused"})
+	case Failing:
+		e.fail(w, failsAfter, scheduler.Outcome{Result: scheduler.Failed, Detail: "status 500"})
+	default:
+		c.take(e.now, w)
+	}
+}
+
+// fail ends a job that no slot took.
+func (e *engine) fail(w *work, after time.Duration, how scheduler.Outcome) {
+	w.card.sent++
+	e.agenda.at(e.now.Add(after), func() {
+		if !w.ended {
+			w.ended = true
+			e.front.ended(w, how)
+		}
+	})
+}
+
+// giveUp ends a job if it still runs after a time.
+func (e *engine) giveUp(w *work, after time.Duration, detail string) {
+	e.agenda.at(e.now.Add(after), func() {
+		if !w.ended {
+			w.card.drop(e.now, w)
+			e.front.ended(w, scheduler.Outcome{Result: scheduler.Failed, Detail: detail})
+		}
+	})
+}
+
+// strike changes a card's condition; what runs on one that dies dies with it.
+func (e *engine) strike(f Fault) {
+	for _, c := range e.cards {
+		if c.Name != f.Card {
+			continue
+		}
+		c.become(e.now, f.Becomes, f.Factor)
+		if f.Becomes == Dead {
+			for len(c.running) > 0 {
+				w := c.running[0]
+				c.drop(e.now, w)
+				e.front.ended(w, scheduler.Outcome{Result: scheduler.Died, Detail: "connection reset"})
+			}
+		}
+		e.front.changed(c)
+	}
+}
+
+// arriveNext has the next job arrive now.
+func (e *engine) arriveNext() {
+	j := e.job(e.arrivals)
+	e.arrivals++
+	j.arrived = e.now
+	if j.number == e.sc.WarmUp {
+		e.measure()
+	}
+	if e.counts(j) {
+		e.measured = append(e.measured, j)
+		e.pending++
+	} else if e.began {
+		e.close()
+	}
+	e.front.arrive(j)
+}
+
+// measure begins what is measured.
+func (e *engine) measure() {
+	e.began, e.start = true, e.now
+	for _, c := range e.cards {
+		c.advance(e.now)
+		c.sent, c.served, c.busy = 0, 0, 0
+	}
+	e.front.measure()
+	for _, f := range e.sc.Faults {
+		e.agenda.at(e.now.Add(f.At), func() { e.strike(f) })
+	}
+}
+
+// close ends the window over which throughput and the cards' work are counted.
+func (e *engine) close() {
+	if e.closed {
+		return
+	}
+	e.closed, e.end = true, e.now
+	for _, c := range e.cards {
+		c.advance(e.now)
+		c.counted = tally{c.sent, c.served, c.busy}
+	}
+}
+
+// counts says whether a job that arrives now is measured.
+func (e *engine) counts(j *job) bool {
+	if !e.began {
+		return false
+	}
+	if n := e.sc.measured(); n > 0 {
+		return j.number < e.sc.WarmUp+n
+	}
+	return e.now < e.start.Add(e.sc.Duration)
+}
+
+// settle ends a job: its client has an answer, or an error.
+func (e *engine) settle(j *job, served bool) {
+	if j.settled {
+		panic(fmt.Sprintf("sim: job %d was settled twice", j.number))
+	}
+	j.settled, j.served, j.took = true, served, e.now.Sub(j.arrived).Seconds()
+	if e.began && !e.closed && served {
+		e.done = append(e.done, j)
+	}
+	if e.isMeasured(j) {
+		e.pending--
+	}
+	e.source.settled(j)
+}
+
+func (e *engine) isMeasured(j *job) bool {
+	n := len(e.measured)
+	return n > 0 && j.number >= e.measured[0].number && j.number <= e.measured[n-1].number
+}
