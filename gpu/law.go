@@ -71,6 +71,16 @@ func (l Law) Typical(j Job) time.Duration {
 	return time.Duration(l.fixed(j) + j.windows()*(1+overlap/2)*l.window(j))
 }
 
+// Mean is the time that a job takes alone on the GPU on average over [Law.Draw]: what is typical, and
+// the windows that are decoded again.
+func (l Law) Mean(j Job) time.Duration {
+	if j.Seconds < silentBelow {
+		return 0
+	}
+	again := 1 + tailShare*((tailMin+tailMax)/2-1)
+	return time.Duration(l.fixed(j) + j.windows()*(1+overlap/2)*again*l.window(j))
+}
+
 // Draw is the time that one job takes alone on the GPU, with the chance that is in real ones:
 // overlapping windows, fallbacks, noise. All of it comes from rng.
 func (l Law) Draw(j Job, rng *rand.Rand) time.Duration {

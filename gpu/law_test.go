@@ -131,6 +131,24 @@ func TestDraw(t *testing.T) {
 	}
 }
 
+func TestMeanIsTheMeanOfDraws(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	for _, j := range []Job{{Seconds: 5, Speech: 1}, {Seconds: 100, Speech: 0.5, Detect: true, Beams: 5}} {
+		l := law(t, "T4", "large")
+		const n = 200_000 // the mean's standard deviation is then 0.15 %
+		sum := 0.0
+		for range n {
+			sum += float64(l.Draw(j, rng))
+		}
+		if got, want := float64(l.Mean(j)), sum/n; math.Abs(got/want-1) > 0.007 {
+			t.Errorf("%+v: mean %v, %d draws say %v", j, l.Mean(j), n, time.Duration(want))
+		}
+	}
+	if l := law(t, "T4", "base"); l.Mean(Job{Seconds: 0.05}) != 0 {
+		t.Error("silence takes time")
+	}
+}
+
 func TestGain(t *testing.T) {
 	t4 := law(t, "T4", "large")
 	for k, want := range map[int]float64{0: 1, 1: 1, 2: 1.15, 4: 1.15 * 0.96, 100: 1.15 * 0.1} {
