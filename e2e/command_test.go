@@ -92,3 +92,28 @@ func TestConvertRefusesWhatIsNoModel(t *testing.T) {
 		t.Errorf("exit %d: %s", code, out)
 	}
 }
+
+// TestDocumentedCaddyfilesAdapt: what users copy from the documentation works.
+func TestDocumentedCaddyfilesAdapt(t *testing.T) {
+	real(t)
+	for _, doc := range []string{"README.md", "docs/caddyfile.md"} {
+		text, err := os.ReadFile(filepath.Join("..", doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks := strings.Split(string(text), "```caddyfile\n")
+		if len(blocks) < 2 {
+			t.Errorf("no Caddyfile in %s", doc)
+		}
+		for _, block := range blocks[1:] {
+			caddyfile, _, _ := strings.Cut(block, "```")
+			config := filepath.Join(t.TempDir(), "Caddyfile")
+			if err := os.WriteFile(config, []byte(caddyfile), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if out, code := run(t, binary(t, "whisperpool"), "adapt", "--config", config); code != 0 {
+				t.Errorf("%s: exit %d: %s", doc, code, out)
+			}
+		}
+	}
+}
