@@ -30,7 +30,7 @@ targets=(whisper whisper-server whisper-cli whisper-bench whisper-quantize)
 
 # NVIDIA's compiler as wheels; only CUDA 13 comes whole.
 cuda_wheels=(nvidia-cuda-nvcc==13.5.37 nvidia-cuda-crt==13.5.37 nvidia-nvvm==13.5.37
-    nvidia-cuda-cccl==13.3.5 nvidia-cuda-runtime==13.5.37 nvidia-cublas==13.10.0)
+    nvidia-cuda-cccl==13.3.5.0.6 nvidia-cuda-runtime==13.5.37 nvidia-cublas==13.10.0.20)
 
 cuda=${CUDA:-0}
 cuda_archs=${CUDA_ARCHS:-75;86;90}
