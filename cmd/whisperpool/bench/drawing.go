@@ -224,7 +224,7 @@ func niceTicks(top float64) []Tick {
 		top = 1
 	}
 	step := math.Pow(10, math.Floor(math.Log10(top)))
-	for _, part := range []float64{0.1, 0.2, 0.25, 0.5, 1} {
+	for _, part := range []float64{0.2, 0.25, 0.5, 1, 2} {
 		if top/(step*part) <= 6 {
 			step *= part
 			break
