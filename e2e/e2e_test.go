@@ -163,6 +163,11 @@ func startWhisperServer(t *testing.T, modelName string) string {
 	return "127.0.0.1:" + port
 }
 
+// backendBlock is a backend of the Caddyfile with one option.
+func backendBlock(address, option string) string {
+	return "backend " + address + " CPU {\n" + option + "\n}\n"
+}
+
 // startProxy runs the proxy over a pool and returns its URL.
 func startProxy(t *testing.T, pool string) string {
 	t.Helper()
