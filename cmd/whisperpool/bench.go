@@ -86,10 +86,10 @@ func (o *benchOptions) flags() *flag.FlagSet {
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
 	f.StringVar(&o.url, "url", "", "Address of the endpoint: http://host:port or https://host")
 	f.StringVar(&o.path, "path", "/v1/audio/transcriptions", "Path that is posted to")
-	f.StringVar(&o.model, "model", "", "Model to ask for; without it, none is named")
+	f.StringVar(&o.model, "model", "whisper-1", "Model to ask for; none is named when empty")
 	f.StringVar(&o.keyEnv, "api-key-env", "", "Name of the environment variable that holds the API key")
-	f.Var(&o.fields, "field", "Another field of the form, as name=value; may be repeated")
-	f.Var(&o.headers, "header", "A header field of every request, as 'Name: value'; may be repeated")
+	f.Var(&o.fields, "field", "Another `field` of the form, as name=value; may be repeated")
+	f.Var(&o.headers, "header", "A `header` field of every request, as 'Name: value'; may be repeated")
 
 	f.IntVar(&o.load.Burst, "burst", 0, "Requests to make at once")
 	f.IntVar(&o.load.Clients, "clients", 0, "Clients of a closed loop")
