@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -179,11 +180,32 @@ func explain(err error, text []byte) error {
 	case errors.As(err, &syntax):
 		return fmt.Errorf("not JSON at %s: %w", at(syntax.Offset), err)
 	case errors.As(err, &kind):
-		return fmt.Errorf("%s: %s is a %s, must be a %s", at(kind.Offset), kind.Field, kind.Value, kind.Type)
+		return fmt.Errorf("%s: %s is a %s, must be %s", at(kind.Offset), kind.Field, kind.Value, wanted(kind.Type.Kind()))
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return errors.New("the file ends before its closing brace")
 	}
-	return errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	message := strings.TrimPrefix(err.Error(), "json: ")
+	if strings.HasPrefix(message, "unknown field") {
+		message += "; docs/simulate.md lists those there are"
+	}
+	return errors.New(message)
+}
+
+// wanted is what a kind of Go value is called in JSON.
+func wanted(kind reflect.Kind) string {
+	switch kind {
+	case reflect.Int, reflect.Uint64:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "a list"
+	}
+	return "an object"
 }
 
 func (f studyFile) study() (Study, error) {
@@ -202,7 +224,7 @@ func (f studyFile) study() (Study, error) {
 	slots := 0
 	for i, card := range f.Pool {
 		for _, one := range card.cards(i, &c) {
-			slots += one.Slots
+			slots += max(0, one.Slots)
 			st.Cards = append(st.Cards, one)
 		}
 	}
