@@ -12,10 +12,9 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 # Caddy's own build tags for leaving out databases that nobody needs here.
 CADDY_TAGS := nobadger,nomysql,nopgx
-# Evaluated in the recipes: the library must have been built.
-LIBWHISPER_ENV = eval "$$(scripts/libwhisper.sh --env)"
-# The library is an input of cgo that the go command cannot see: its place is in the flags, so that
-# another version is another build.
+# What cgo needs to know; in two steps, since eval alone would hide a failure.
+LIBWHISPER_ENV = env="$$(scripts/libwhisper.sh --env)"; eval "$$env"
+TEST_ENV = env="$$(scripts/test-env.sh)"; eval "$$env"
 RACE_PACKAGES := ./scheduler/... ./policies/... ./dispatcher/... ./caddymodule/...
 
 ##@ Using
@@ -56,7 +55,7 @@ test-tools: ## Get what only the tests use: ffmpeg and the official OpenAI clien
 ##@ Checking
 .PHONY: test
 test: build model recordings test-tools ## Everything, real whisper.cpp, real Caddy and real clients included
-	@$(LIBWHISPER_ENV); eval "$$(scripts/test-env.sh)"; \
+	@$(LIBWHISPER_ENV); $(TEST_ENV); \
 		go vet -tags whispercpp ./... && go test -race -tags whispercpp -timeout 20m ./...
 
 .PHONY: race

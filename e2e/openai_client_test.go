@@ -9,13 +9,16 @@ import (
 // and over whisper.cpp's server.
 func TestOfficialOpenAIClient(t *testing.T) {
 	real(t)
-	for name, startOne := range map[string]func() string{
-		"our backend":    func() string { address, _ := startBackend(t, "base"); return address },
-		"whisper-server": func() string { return startWhisperServer(t, "base") },
+	for _, c := range []struct {
+		name, model string
+		start       func(t *testing.T) string
+	}{
+		{"our backend", "base", func(t *testing.T) string { address, _ := startBackend(t, "base", "--threads", "2"); return address }},
+		{"whisper-server", "tiny.en", func(t *testing.T) string { return startWhisperServer(t, "tiny.en") }},
 	} {
-		t.Run(name, func(t *testing.T) {
-			url := startProxy(t, "backend "+startOne()+" CPU\ndefault_model base")
-			out, err := exec.Command(env(t, "WHISPERPOOL_OPENAI_PYTHON"), "openai_client.py", url, jfk(t).path, "base").CombinedOutput()
+		t.Run(c.name, func(t *testing.T) {
+			url := startProxy(t, "backend "+c.start(t)+" CPU\ndefault_model "+c.model)
+			out, err := exec.Command(env(t, "WHISPERPOOL_OPENAI_PYTHON"), "openai_client.py", url, jfk(t).path, c.model).CombinedOutput()
 			if err != nil {
 				t.Errorf("%v\n%s", err, out)
 			}
