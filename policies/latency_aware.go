@@ -28,6 +28,9 @@ type LatencyAware struct{}
 // Name is latency_aware.
 func (LatencyAware) Name() string { return "latency_aware" }
 
+// ByOutlook says that Place goes by the view's outlook.
+func (LatencyAware) ByOutlook() {}
+
 // Place numbers its branches:
 //
 //  1. No speed is known at all: the idle backend with the most room. Waiting for somebody of whom
@@ -35,36 +38,29 @@ func (LatencyAware) Name() string { return "latency_aware" }
 //  2. The idle backend that finishes first is the best of all, or near enough to it: that one.
 //  3. Else wait for the best.
 func (LatencyAware) Place(job scheduler.Job, view scheduler.View) scheduler.Placement {
-	var best, idle choice
-	known := false
-	for i := range view.Candidates {
-		c := &view.Candidates[i]
-		known = known || c.Predicted > 0
-		done := int64(c.FreeIn + c.Predicted)
-		best.offer(i, done)
-		if c.Idle {
-			idle.offer(i, done)
-		}
-	}
-	if !known { // (1)
+	o := view.Outlook()
+	if !o.Known { // (1)
 		return now(view, scheduler.Best, func(c *scheduler.Candidate) int64 {
 			return int64(c.Outstanding) << 32 / int64(max(c.Slots, 1))
 		})
 	}
-	if idle.ties > 0 && near(job, view, idle.value, best.value) { // (2)
+	if o.Idle.OK && near(job, view, o) { // (2)
 		reason := scheduler.Best
-		if idle.value > best.value {
+		if o.Idle.In > o.Best.In {
 			reason = scheduler.Near
 		}
-		i := idle.among(view, func(c *scheduler.Candidate) (int64, bool) { return int64(c.FreeIn + c.Predicted), c.Idle })
+		i := among(view, int64(o.Idle.In), func(i int) (int64, bool) {
+			c := &view.Candidates[i]
+			return int64(c.FreeIn + view.Predicted(i)), c.Idle
+		})
 		return scheduler.Placement{Backend: view.Candidates[i].Backend, Reason: reason}
 	}
-	return scheduler.Placement{WaitFor: view.Candidates[best.index].Backend, Reason: scheduler.Wait} // (3)
+	return scheduler.Placement{WaitFor: view.Candidates[o.Best.Index].Backend, Reason: scheduler.Wait} // (3)
 }
 
-// near says whether a job that an idle backend would finish at idle need not wait for the best.
-func near(job scheduler.Job, view scheduler.View, idle, best int64) bool {
-	return idle-best <= int64(unnoticed) || float64(idle) <= kappa(job, view)*float64(best)
+// near says whether a job that an idle backend would finish need not wait for the best.
+func near(job scheduler.Job, view scheduler.View, o scheduler.Outlook) bool {
+	return o.Idle.In-o.Best.In <= unnoticed || float64(o.Idle.In) <= kappa(job, view)*float64(o.Best.In)
 }
 
 func kappa(job scheduler.Job, view scheduler.View) float64 {

@@ -37,65 +37,51 @@ func ByName(name string) (scheduler.Policy, bool) {
 	return nil, false
 }
 
-// choice is the least of values that come one after the other, and how many are equal to it.
-type choice struct {
-	value int64
-	index int // of the first
-	ties  int // 0: none came yet
-}
-
-func (c *choice) offer(index int, value int64) {
-	switch {
-	case c.ties == 0 || value < c.value:
-		c.value, c.index, c.ties = value, index, 1
-	case value == c.value:
-		c.ties++
-	}
-}
-
-// among picks one of the candidates that are as good as the choice, which value tells: those with the most
-// slots, and one of these at random. Chance is only asked where there is a tie.
-func (c *choice) among(view scheduler.View, value func(c *scheduler.Candidate) (int64, bool)) int {
-	if c.ties == 1 {
-		return c.index
-	}
-	slots, ties := 0, 0
-	for pass := range 2 {
-		if pass == 1 {
-			ties = view.Rand(ties) + 1
+// among picks one of the candidates whose value is the least, which is told: those with the most slots, and one
+// of these at random. Chance is only asked where there is a tie.
+func among(view scheduler.View, least int64, value func(i int) (int64, bool)) int {
+	slots, ties, first := 0, 0, -1
+	for i := range view.Candidates {
+		o := &view.Candidates[i]
+		if v, ok := value(i); !ok || v != least || o.Slots < slots {
+			continue
 		}
-		for i := range view.Candidates {
-			o := &view.Candidates[i]
-			v, ok := value(o)
-			switch {
-			case !ok || v != c.value || o.Slots < slots:
-			case pass == 1:
-				if ties--; ties == 0 {
-					return i
-				}
-			case o.Slots > slots:
-				slots, ties = o.Slots, 1
-			default:
-				ties++
-			}
+		if o.Slots > slots || first < 0 {
+			slots, ties, first = o.Slots, 0, i
 		}
+		ties++
 	}
-	panic("policies: the candidates changed meanwhile")
+	if ties <= 1 {
+		return first
+	}
+	nth := view.Rand(ties)
+	for i := first; ; i++ {
+		o := &view.Candidates[i]
+		if v, ok := value(i); !ok || v != least || o.Slots != slots {
+			continue
+		}
+		if nth == 0 {
+			return i
+		}
+		nth--
+	}
 }
 
 // least is the idle candidate with the least value; false when nobody is idle.
 func least(view scheduler.View, value func(c *scheduler.Candidate) int64) (scheduler.BackendID, bool) {
-	var best choice
-	idle := func(c *scheduler.Candidate) (int64, bool) { return value(c), c.Idle }
+	best, found := int64(0), false
 	for i := range view.Candidates {
 		if c := &view.Candidates[i]; c.Idle {
-			best.offer(i, value(c))
+			if v := value(c); !found || v < best {
+				best, found = v, true
+			}
 		}
 	}
-	if best.ties == 0 {
+	if !found {
 		return "", false
 	}
-	return view.Candidates[best.among(view, idle)].Backend, true
+	i := among(view, best, func(i int) (int64, bool) { c := &view.Candidates[i]; return value(c), c.Idle })
+	return view.Candidates[i].Backend, true
 }
 
 // now is a placement on the idle candidate with the least value, or none.

@@ -45,9 +45,9 @@ func (s *Scheduler) admit(j *job) {
 
 // missesDeadline says whether every candidate is expected to finish the job after its deadline; one
 // whose speed is not known might make it.
-func (s *Scheduler) missesDeadline(j *job, candidates []Candidate) bool {
-	for i := range candidates {
-		if c := &candidates[i]; !c.Known || s.now.Add(c.FreeIn+c.Predicted) <= j.Deadline {
+func (s *Scheduler) missesDeadline(j *job, view *View) bool {
+	for i := range view.Candidates {
+		if c := &view.Candidates[i]; !c.Known || s.now.Add(c.FreeIn+view.Predicted(i)) <= j.Deadline {
 			return false
 		}
 	}

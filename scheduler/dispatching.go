@@ -32,9 +32,11 @@ func (s *Scheduler) dispatch(j *job, b *backend, chosen *Candidate, reason Reaso
 	}
 	s.dequeue(j)
 	s.lastAttempt++
-	a := &attempt{id: s.lastAttempt, job: j, backend: b, started: s.now, guess: chosen.Predicted}
-	a.speed = b.speed(c.modelIndex)
-	a.breaker = b.health.breaker
+	a := s.spareAttempts.get()
+	*a = attempt{
+		id: s.lastAttempt, job: j, backend: b, started: s.now, guess: chosen.Predicted,
+		speed: b.speed(c.modelIndex), breaker: b.health.breaker,
+	}
 	a.pass = a.breaker.Begin(time.Duration(s.now))
 	// Giving up the last attempt would save nothing, nor one that nobody else could take over; but what
 	// a half-open backend shows is waited for.
@@ -73,13 +75,8 @@ func (s *Scheduler) occupied(b *backend, a *attempt) {
 		}
 	}
 	for _, c := range s.classes {
-		if c.waiting == 0 {
-			continue
-		}
-		for i := range c.members {
-			if m := &c.members[i]; m.backend == b {
-				s.rate(c, m)
-			}
+		if i, ok := s.memberOf(c, b); ok {
+			s.rate(c, &c.members[i])
 		}
 		c.idle = c.idle && anyIdle(c.serving)
 	}

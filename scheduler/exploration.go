@@ -34,7 +34,7 @@ func (s *Scheduler) offerSome(c *class, j *job) (idle bool) {
 		m.open = m.open && (!m.probing || s.mayProbe(c, j, m)) // (2)
 	}
 	known := c.knownFor(j)
-	s.round.few = s.round.few[:0]
+	s.round.few, s.round.fewOf = s.round.few[:0], s.round.fewOf[:0]
 	for i := range c.members {
 		m := &c.members[i]
 		if !m.open {
@@ -49,10 +49,10 @@ func (s *Scheduler) offerSome(c *class, j *job) (idle bool) {
 		if (m.theta == 0 || m.unsure()) && !mayExplore(j, m, known) { // (3)
 			continue
 		}
-		s.round.few = append(s.round.few, o)
+		s.round.few, s.round.fewOf = append(s.round.few, o), append(s.round.fewOf, m.backend)
 		idle = idle || o.Idle
 	}
-	s.round.view.Candidates = s.round.few
+	s.round.view.Candidates, s.round.shown = s.round.few, s.round.fewOf
 	return idle
 }
 

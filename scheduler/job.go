@@ -43,14 +43,17 @@ type job struct {
 	lastBackend BackendID
 }
 
-func newJob(j Job, c *class, order uint64) *job {
+func (s *Scheduler) newJob(j Job, c *class) *job {
 	if j.AudioSeconds <= 0 {
 		j.AudioSeconds, j.SizeGuessed = guessSeconds, true
 		if j.Bytes > 0 {
 			j.AudioSeconds = max(1, float64(j.Bytes)/guessBytesPerSecond)
 		}
 	}
-	return &job{Job: j, class: c, order: order, expected: -1}
+	s.arrivals++
+	out := s.spareJobs.get()
+	*out = job{Job: j, class: c, order: s.arrivals, expected: -1, failedOn: out.failedOn[:0]}
+	return out
 }
 
 // waitedBy is the time in the queue up to now, over all of the job's stays.

@@ -25,6 +25,7 @@ func (s *Scheduler) place(arrived *job) {
 	if s.waiting == 0 || !s.survey() {
 		return
 	}
+	s.round.number++
 	s.bindAll()
 	for {
 		var c *class
@@ -66,13 +67,13 @@ func (s *Scheduler) consider(j *job, arrived bool) {
 	if len(view.Candidates) == 0 {
 		return
 	}
-	if arrived && j.Deadline > 0 && s.missesDeadline(j, view.Candidates) { // (1)
+	if arrived && j.Deadline > 0 && s.missesDeadline(j, view) { // (1)
 		s.settle(j, DeadlinePassed, s.drainHint(c))
 		return
 	}
 	p := Placement{}
 	if idle && j.starving(s.now) { // (2)
-		p = Placement{Backend: fastestIdle(view.Candidates), Reason: Starving}
+		p = Placement{Backend: fastestIdle(view), Reason: Starving}
 	} else { // (3)
 		p = s.policy.Place(j.Job, *view)
 	}
@@ -92,16 +93,19 @@ func (s *Scheduler) consider(j *job, arrived bool) {
 	s.round.declined = s.round.declined || idle
 }
 
-// chosen is the candidate that a policy named; naming another is its bug.
+// chosen is the candidate that a policy named, with its Predicted filled in; naming another is its bug.
 func (s *Scheduler) chosen(id BackendID) (*backend, *Candidate) {
-	candidates := s.round.view.Candidates
-	if b := s.byID[id]; b != nil {
-		if b.offered >= len(candidates) || candidates[b.offered].Backend != id {
-			b.offered = slices.IndexFunc(candidates, func(c Candidate) bool { return c.Backend == id })
-		}
-		if b.offered >= 0 {
-			return b, &candidates[b.offered]
-		}
+	view := &s.round.view
+	at := -1
+	if o := view.outlook; o != nil && o.Best.OK && view.Candidates[o.Best.Index].Backend == id {
+		at = o.Best.Index
+	} else {
+		at = slices.IndexFunc(view.Candidates, func(c Candidate) bool { return c.Backend == id })
+	}
+	if at >= 0 {
+		c := &view.Candidates[at]
+		c.Predicted = view.Predicted(at)
+		return s.round.shown[at], c
 	}
 	panic(fmt.Sprintf("scheduler: policy %s chose %q, which is not a candidate", s.policy.Name(), id))
 }
@@ -111,11 +115,11 @@ func (j *job) starving(now Instant) bool {
 	return j.expected >= 0 && j.waitedBy(now) > max(starvingFactor*j.expected, starvingMin)
 }
 
-func fastestIdle(candidates []Candidate) BackendID {
+func fastestIdle(view *View) BackendID {
 	best, least := BackendID(""), time.Duration(math.MaxInt64)
-	for i := range candidates {
-		if c := &candidates[i]; c.Idle && c.Predicted < least {
-			best, least = c.Backend, c.Predicted
+	for i := range view.Candidates {
+		if c := &view.Candidates[i]; c.Idle && view.Predicted(i) < least {
+			best, least = c.Backend, view.Predicted(i)
 		}
 	}
 	return best
@@ -125,15 +129,18 @@ func fastestIdle(candidates []Candidate) BackendID {
 func (s *Scheduler) offer(c *class, j *job) (idle bool) {
 	view := &s.round.view
 	view.Now, view.Placements, view.Spread = s.now, s.placements, c.spread
+	view.outlook, view.lines = nil, nil
 	if !c.plain || len(j.failedOn) > 0 {
 		return s.offerSome(c, j)
 	}
-	if j.AudioSeconds != c.offeredFor {
-		c.offeredFor = j.AudioSeconds
-		for i := range c.lines {
-			c.offers[i].Predicted = c.lines[i].at(j.AudioSeconds)
-		}
+	view.Candidates, s.round.shown = c.offers, c.takers
+	if s.byOutlook {
+		s.round.outlook = c.outlook(j.AudioSeconds)
+		view.outlook, view.lines, view.audio = &s.round.outlook, c.lines, j.AudioSeconds
+		return c.idle
 	}
-	view.Candidates = c.offers
+	for i := range c.lines {
+		c.offers[i].Predicted = c.lines[i].at(j.AudioSeconds)
+	}
 	return c.idle
 }

@@ -30,6 +30,61 @@ type View struct {
 	Spread float64
 	// Rand returns a seeded number in [0, n).
 	Rand func(n int) int
+
+	// What the scheduler has worked out for a policy that is ByOutlook; else nil.
+	outlook *Outlook
+	lines   []line
+	audio   float64
+}
+
+// ByOutlook marks a policy that goes by View.Outlook rather than by what each candidate promises. The
+// candidates that it is shown may lack Predicted, which View.Predicted tells: filling that in for everybody
+// is most of what a placement costs.
+type ByOutlook interface{ ByOutlook() }
+
+// Outlook is what a view promises a job.
+type Outlook struct {
+	Best  Completion // the least FreeIn + Predicted
+	Idle  Completion // the same of the idle candidates
+	Known bool       // some candidate's service time is more than a blank
+}
+
+// Completion is a candidate that is expected to be done first.
+type Completion struct {
+	Index int           // in View.Candidates, of one of those that are equally soon
+	In    time.Duration // FreeIn + Predicted
+	OK    bool          // there is one
+}
+
+func (c *Completion) offer(index int, in time.Duration) {
+	if !c.OK || in < c.In {
+		*c = Completion{index, in, true}
+	}
+}
+
+// Outlook finds who would be done first.
+func (v *View) Outlook() Outlook {
+	if v.outlook != nil {
+		return *v.outlook
+	}
+	var o Outlook
+	for i := range v.Candidates {
+		c := &v.Candidates[i]
+		o.Known = o.Known || c.Predicted > 0
+		o.Best.offer(i, c.FreeIn+c.Predicted)
+		if c.Idle {
+			o.Idle.offer(i, c.FreeIn+c.Predicted)
+		}
+	}
+	return o
+}
+
+// Predicted is the service time of the job on a candidate.
+func (v *View) Predicted(i int) time.Duration {
+	if v.lines != nil {
+		return v.lines[i].at(v.audio)
+	}
+	return v.Candidates[i].Predicted
 }
 
 // Candidate is one eligible backend.

@@ -26,11 +26,13 @@ type backend struct {
 	failed uint64
 
 	// Scratch space of a placement round.
-	idle    int             // slots that a job could start in at once
-	freeIn  time.Duration   // until one is free, reservations included; 0 while idle > 0
-	busy    []time.Duration // when idle is 0, until each slot is free
-	wanted  bool            // a class that waits could start a job on it, or on another of its backends
-	offered int             // where it was in the view when it was last chosen
+	idle     int             // slots that a job could start in at once
+	freeIn   time.Duration   // until one is free, reservations included; 0 while idle > 0
+	busy     []time.Duration // when idle is 0, until each slot is free
+	wanted   bool            // a class that waits could start a job on it, or on another of its backends
+	number   int             // its place in the pool
+	taking   bool            // it takes jobs
+	halfOpen bool            // one job may try
 }
 
 // configurePool brings the pool to the configuration: backends are matched by ID and keep what they

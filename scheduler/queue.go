@@ -24,8 +24,11 @@ type class struct {
 	// Scratch space of a placement round.
 	members    []member
 	offers     []Candidate        // by member
+	takers     []*backend         // by member
 	lines      []line             // by member
-	offeredFor float64            // the audio that the offers are for; negative when they are stale
+	free, busy []lane             // of the members that are idle, and of the others
+	place      []int              // by the backend's number: where it is among the members, if it is one
+	bound      uint64             // the round that the members are of
 	idle       bool               // some member is
 	plain      bool               // no member needs a closer look than its speed
 	spread     float64            // of the members' jobs, on average

@@ -28,8 +28,7 @@ func (s *Scheduler) arrive(told Job) *job {
 		s.decide(Settle{Job: told.ID, Reason: NoBackend, RetryAfter: retryAfterMax})
 		return nil
 	}
-	s.arrivals++
-	j := newJob(told, c, s.arrivals)
+	j := s.newJob(told, c)
 	s.jobs[j.ID] = j
 	s.heldBytes += j.Bytes
 	s.enqueue(j)
@@ -91,6 +90,7 @@ func (s *Scheduler) finish(id AttemptID, o Outcome) {
 	j.running = nil
 	j.last, j.lastBackend = o, b.ID
 	s.follow(j, a, o)
+	s.spareAttempts.put(a)
 }
 
 // follow decides what becomes of a job after an attempt:
@@ -154,4 +154,6 @@ func (s *Scheduler) settle(j *job, reason SettleReason, retryAfter time.Duration
 		Job: j.ID, Reason: reason, RetryAfter: retryAfter, Attempts: j.attempts, Waited: j.waited,
 		Last: j.last, Backend: j.lastBackend,
 	})
+	clear(j.failedOn)
+	s.spareJobs.put(j)
 }

@@ -16,14 +16,20 @@ type member struct {
 	held    float64 // the same without drift: what it was when last seen
 	probing bool    // half-open: one job may try
 	open    bool    // to the job that is looked at, in offerSome
+	free    bool    // its lane is among the free ones,
+	lane    int     // at this place; -1: it has none yet
 }
 
 // round is the scratch space of a placement round, reused from one to the next.
 type round struct {
 	view     View
-	few      []Candidate   // the candidates of a job that not all members are offered to
+	outlook  Outlook       // of the view, where it has been worked out
+	few      []Candidate   // the candidates of a job that not all members are offered to,
+	fewOf    []*backend    // and who they are
+	shown    []*backend    // by candidate in the view
 	declined bool          // a job left an idle backend alone
 	soonest  time.Duration // until the first busy slot is free
+	number   uint64        // of the round, from 1
 }
 
 // bindAll prepares the classes that wait: those with an idle member, and those that share a member
@@ -51,11 +57,12 @@ func (s *Scheduler) bindAll() {
 // survey counts the idle slots of the backends that take jobs and says whether a class that waits
 // has any. Only then is it worth while to look at what the busy ones still have to do.
 func (s *Scheduler) survey() (worthwhile bool) {
-	for _, b := range s.pool {
-		b.idle = 0
-		if b.takes(s.now) && s.now >= b.health.pausedUntil {
+	for i, b := range s.pool {
+		b.number, b.idle = i, 0
+		b.taking, b.halfOpen = b.takes(s.now), b.health.breaker.State(time.Duration(s.now)) == breaker.HalfOpen
+		if b.taking && s.now >= b.health.pausedUntil {
 			b.idle = max(0, b.slots()-len(b.running))
-			if b.health.breaker.State(time.Duration(s.now)) == breaker.HalfOpen {
+			if b.halfOpen {
 				b.idle = min(b.idle, 1)
 			}
 		}
@@ -85,7 +92,7 @@ func anyIdle(backends []*backend) bool {
 // surveyBusy foretells when each slot of a backend without an idle one is free.
 func (s *Scheduler) surveyBusy(b *backend) {
 	b.busy, b.freeIn = b.busy[:0], 0
-	if b.idle > 0 || !b.takes(s.now) {
+	if b.idle > 0 || !b.taking {
 		return
 	}
 	for _, a := range b.running {
@@ -128,15 +135,21 @@ func (b *backend) reserve(predicted time.Duration) {
 
 // bind lists the members of a class with their speeds.
 func (s *Scheduler) bind(c *class) {
-	c.members, c.offers, c.plain, c.idle = c.members[:0], c.offers[:0], true, anyIdle(c.serving)
+	c.members, c.offers, c.takers = c.members[:0], c.offers[:0], c.takers[:0]
+	c.free, c.busy = c.free[:0], c.busy[:0]
+	c.plain, c.bound, c.idle = true, s.round.number, anyIdle(c.serving)
 	spread, known := 0.0, 0
 	for _, b := range c.serving {
-		if !b.takes(s.now) {
+		if !b.taking {
 			continue
 		}
-		m := member{backend: b, speed: b.speed(c.modelIndex)}
-		m.probing = b.health.breaker.State(time.Duration(s.now)) == breaker.HalfOpen
+		m := member{backend: b, speed: b.speed(c.modelIndex), probing: b.halfOpen, lane: -1}
+		for len(c.place) <= b.number {
+			c.place = append(c.place, 0)
+		}
+		c.place[b.number] = len(c.members)
 		c.members = append(c.members, m)
+		c.takers = append(c.takers, b)
 		c.offers = append(c.offers, Candidate{Backend: b.ID, Slots: b.slots(), Known: m.speed.Known()})
 		if m.speed.Known() {
 			spread, known = spread+m.speed.Spread(), known+1
@@ -151,7 +164,6 @@ func (s *Scheduler) bind(c *class) {
 		}
 	}
 	c.spread = spread / float64(max(known, 1))
-	c.offeredFor = -1
 	c.lines = slices.Grow(c.lines[:0], len(c.members))[:len(c.members)]
 	for i := range c.members {
 		c.refresh(i)
@@ -199,34 +211,28 @@ func (m *member) predict(audioSeconds float64) time.Duration {
 	return duration(m.theta * m.speed.Cost.Of(audioSeconds))
 }
 
-// line is the predicted service time of a member as a function of the seconds of audio, in nanoseconds;
-// apart from the member so that going through all of them stays in the cache.
-type line struct{ fixed, perSecond float64 }
-
-func (l line) at(audioSeconds float64) time.Duration {
-	return time.Duration(l.fixed + l.perSecond*audioSeconds)
-}
-
 // refresh brings the offers to what has become of a backend during the round.
 func (s *Scheduler) refresh(b *backend) {
 	for _, c := range s.classes {
-		if c.waiting == 0 {
-			continue
-		}
-		for i := range c.members {
-			if c.members[i].backend == b {
-				c.refresh(i)
-				break
-			}
+		if i, ok := s.memberOf(c, b); ok {
+			c.refresh(i)
 		}
 	}
+}
+
+// memberOf is where a backend is among the members of a class, if the class takes part in the round.
+func (s *Scheduler) memberOf(c *class, b *backend) (int, bool) {
+	if c.bound != s.round.number || b.number >= len(c.place) {
+		return 0, false
+	}
+	i := c.place[b.number]
+	return i, i < len(c.members) && c.members[i].backend == b
 }
 
 func (c *class) refresh(i int) {
 	m, o := &c.members[i], &c.offers[i]
 	o.Outstanding, o.FreeIn, o.Idle = len(m.backend.running), m.backend.freeIn, m.backend.idle > 0
-	c.lines[i] = line{m.theta * m.speed.Cost.Fixed * float64(time.Second), m.theta * m.speed.Cost.PerSecond * float64(time.Second)}
-	if c.offeredFor >= 0 {
-		o.Predicted = c.lines[i].at(c.offeredFor)
-	}
+	perUnit := m.theta * float64(time.Second)
+	c.lines[i] = line{perUnit * m.speed.Cost.Fixed, perUnit * m.speed.Cost.PerSecond}
+	c.direct(i)
 }

@@ -35,8 +35,10 @@ type Scheduler struct {
 	cfg      Config // its defaults filled in
 	policies func(name string) (Policy, bool)
 	policy   Policy
-	chance   *rand.Rand
-	now      Instant
+	// byOutlook: the policy goes by View.Outlook.
+	byOutlook bool
+	chance    *rand.Rand
+	now       Instant
 
 	pool     []*backend // in the configuration's order, draining ones last
 	byID     map[BackendID]*backend
@@ -58,6 +60,31 @@ type Scheduler struct {
 	hasWake bool
 	out     []Decision // of the step in progress
 	round   round      // scratch space of placement
+
+	spareJobs     spare[job] // used again, so that a steady load allocates none
+	spareAttempts spare[attempt]
+}
+
+// spare keeps what is no longer in use.
+type spare[T any] []*T
+
+// spareMax bounds what a burst leaves behind.
+const spareMax = 1024
+
+func (s *spare[T]) get() *T {
+	last := len(*s) - 1
+	if last < 0 {
+		return new(T)
+	}
+	x := (*s)[last]
+	*s = (*s)[:last]
+	return x
+}
+
+func (s *spare[T]) put(x *T) {
+	if len(*s) < spareMax {
+		*s = append(*s, x)
+	}
 }
 
 // capability is what sets jobs apart: those with an equal one can run on the same backends.
@@ -116,7 +143,7 @@ func (s *Scheduler) Step(now Instant, ev Event) []Decision {
 		}
 	case Ticked:
 	default:
-		panic(fmt.Sprintf("scheduler: unknown event %T", ev))
+		panic("scheduler: unknown event") // which one is not told, or every event would have to be on the heap
 	}
 	s.hasWake = false
 	s.expire()
@@ -180,6 +207,7 @@ func (s *Scheduler) configure(cfg Config) error {
 	cfg.Breaker = cfg.Breaker.withDefaults()
 	waitChanged := cfg.Queue.MaxWait != s.cfg.Queue.MaxWait
 	s.cfg, s.policy = cfg, policy
+	_, s.byOutlook = policy.(ByOutlook)
 	s.configurePool()
 	if waitChanged {
 		s.renewExpiries()

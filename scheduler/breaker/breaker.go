@@ -175,11 +175,13 @@ func (b *Breaker) End(now time.Duration, p Pass, v Verdict) {
 	case p.Probe:
 		b.endProbe(now, v)
 	case v == Good:
+		if b.bad > 0 { // one good verdict after another tells gobreaker nothing
+			b.record(nil)
+		}
 		b.bad = 0
 		if b.good++; b.good >= goodToForget {
 			b.openings = 0
 		}
-		b.record(nil)
 	case v == Bad:
 		if b.bad++; b.bad >= b.options.Failures {
 			b.tripped = true

@@ -1,0 +1,78 @@
+package scheduler
+
+import (
+	"math"
+	"time"
+)
+
+// line is the predicted service time of a member as a function of the seconds of audio, in nanoseconds.
+type line struct{ fixed, perSecond float64 }
+
+func (l *line) at(audioSeconds float64) time.Duration {
+	return time.Duration(l.fixed + l.perSecond*audioSeconds)
+}
+
+// lane is a line that begins when the member is free: when a job would be done there. The lanes of free
+// members and of busy ones lie apart, so that the innermost loop of all has one thing to do.
+type lane struct {
+	line
+	member int
+}
+
+// first is the lane that ends first.
+func first(lanes []lane, audioSeconds float64) (c Completion) {
+	in, at := math.Inf(1), -1
+	for i := range lanes {
+		if l := &lanes[i]; l.fixed+l.perSecond*audioSeconds < in {
+			in, at = l.fixed+l.perSecond*audioSeconds, l.member
+		}
+	}
+	if at < 0 {
+		return Completion{}
+	}
+	return Completion{Index: at, In: time.Duration(in), OK: true}
+}
+
+// outlook finds who would be done first with a job. Requires: the class is plain.
+func (c *class) outlook(audioSeconds float64) Outlook {
+	o := Outlook{Best: first(c.busy, audioSeconds), Idle: first(c.free, audioSeconds), Known: true}
+	if o.Idle.OK && (!o.Best.OK || o.Idle.In <= o.Best.In) {
+		o.Best = o.Idle
+	}
+	return o
+}
+
+// direct puts the lane of a member where it belongs.
+func (c *class) direct(i int) {
+	m := &c.members[i]
+	idle := m.backend.idle > 0
+	if m.lane >= 0 && m.free != idle {
+		c.takeOut(m)
+	}
+	lanes := c.lanes(idle)
+	if m.lane < 0 {
+		m.free, m.lane = idle, len(*lanes)
+		*lanes = append(*lanes, lane{})
+	}
+	l := lane{c.lines[i], i}
+	l.fixed += float64(m.backend.freeIn)
+	(*lanes)[m.lane] = l
+}
+
+// takeOut removes the lane of a member; the last one takes its place.
+func (c *class) takeOut(m *member) {
+	lanes := c.lanes(m.free)
+	last := len(*lanes) - 1
+	moved := (*lanes)[last]
+	(*lanes)[m.lane] = moved
+	c.members[moved.member].lane = m.lane
+	*lanes = (*lanes)[:last]
+	m.lane = -1
+}
+
+func (c *class) lanes(free bool) *[]lane {
+	if free {
+		return &c.free
+	}
+	return &c.busy
+}
