@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -43,7 +44,7 @@ func (b *balancer) pick() {
 		j := b.queue[0]
 		if !b.anyUp() {
 			b.queue = b.queue[1:]
-			b.e.agenda.at(b.e.now, func() { b.e.settle(j, false) })
+			b.e.settle(j, false)
 			continue
 		}
 		server, ok := b.rule.Pick(time.Duration(b.e.now), b.pool)
@@ -90,14 +91,14 @@ func (b *balancer) wake() (scheduler.Instant, bool) { return 0, false }
 func (b *balancer) awake()                          {}
 func (b *balancer) describe(*Result)                {}
 
+// finish checks that jobs are neither made nor lost.
 func (b *balancer) finish() []string {
-	outstanding, running := 0, 0
-	for i, c := range b.e.cards {
+	outstanding := len(b.queue)
+	for i := range b.pool {
 		outstanding += b.pool[i].Outstanding
-		running += len(c.running) + len(c.inside)
 	}
-	if outstanding < running {
-		return []string{"more jobs run than were sent"}
+	if held := b.e.arrivals - b.e.settledJobs; held != outstanding {
+		return []string{fmt.Sprintf("%d jobs have arrived and are not settled, %d wait or run", held, outstanding)}
 	}
 	return nil
 }

@@ -34,6 +34,25 @@ const (
 	waitsFor     = 60 * time.Second     // peers and clients give up on a server that does not answer
 )
 
+// part is a share of a job's work.
+type part struct {
+	job   *job
+	share float64
+}
+
+// parts are what is done already of the jobs that run.
+func (e *engine) parts() (all []part) {
+	for _, c := range e.cards {
+		c.advance(e.now)
+		for _, w := range c.running {
+			if alone := e.alone(c.index, w.job); alone > 0 {
+				all = append(all, part{w.job, 1 - max(0, w.left)/alone})
+			}
+		}
+	}
+	return all
+}
+
 // engine runs a scenario in virtual time.
 type engine struct {
 	*workload
@@ -43,14 +62,16 @@ type engine struct {
 	front  front
 	source source
 
-	began    bool // what arrives is measured
-	closed   bool // the first job after what is measured has arrived
-	start    scheduler.Instant
-	end      scheduler.Instant // of the window, when closed
-	arrivals int
-	pending  int    // measured jobs that are not settled
-	measured []*job // arrived
-	done     []*job // served between start and cutoff
+	began                 bool // what arrives is measured
+	closed                bool // the first job after what is measured has arrived
+	start                 scheduler.Instant
+	end                   scheduler.Instant // of the window, when closed
+	arrivals, settledJobs int
+	pending               int    // measured jobs that are not settled
+	measured              []*job // arrived
+	done                  []*job // served between start and end
+	before                []part // what was done at start of the jobs that ran then,
+	beyond                []part // and at end
 }
 
 func newEngine(sc *Scenario) *engine {
@@ -184,7 +205,7 @@ func (e *engine) arriveNext() {
 
 // measure begins what is measured.
 func (e *engine) measure() {
-	e.began, e.start = true, e.now
+	e.began, e.start, e.before = true, e.now, e.parts()
 	for _, c := range e.cards {
 		c.advance(e.now)
 		c.sent, c.served, c.busy = 0, 0, 0
@@ -200,7 +221,7 @@ func (e *engine) close() {
 	if e.closed {
 		return
 	}
-	e.closed, e.end = true, e.now
+	e.closed, e.end, e.beyond = true, e.now, e.parts()
 	for _, c := range e.cards {
 		c.advance(e.now)
 		c.counted = tally{c.sent, c.served, c.busy}
@@ -223,6 +244,7 @@ func (e *engine) settle(j *job, served bool) {
 	if j.settled {
 		panic(fmt.Sprintf("sim: job %d was settled twice", j.number))
 	}
+	e.settledJobs++
 	j.settled, j.served, j.took = true, served, e.now.Sub(j.arrived).Seconds()
 	if e.began && !e.closed && served {
 		e.done = append(e.done, j)

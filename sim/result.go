@@ -120,6 +120,12 @@ func (e *engine) judge(r *Result) {
 		for _, j := range e.done {
 			work += p.work(j)
 		}
+		for _, part := range e.before {
+			work -= part.share * p.work(part.job)
+		}
+		for _, part := range e.beyond {
+			work += part.share * p.work(part.job)
+		}
 		r.Eta = work / (p.speed(e.atOnce()) * r.Elapsed)
 	}
 }

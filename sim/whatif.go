@@ -20,7 +20,7 @@ type Change struct {
 // String is as it was written.
 func (c Change) String() string { return fmt.Sprintf("%+d %s", c.Count, c.Kind) }
 
-var changePattern = regexp.MustCompile(`([+-])\s*(\d+)\s*x?\s+([^\s+-][^\s+]*)`)
+var changePattern = regexp.MustCompile(`([+-])\s*(\d+)\s*x?\s+([^\s+,;-][^\s+,;]*)`)
 
 // ParseChanges reads changes such as "+2 T4" or "-1 A10G +1 H100".
 func ParseChanges(text string) ([]Change, error) {
@@ -74,6 +74,9 @@ func (st Study) Apply(changes []Change) (Study, error) {
 	if len(st.Cards) == 0 {
 		return st, errors.New("no card would be left in the pool")
 	}
+	st.Faults = slices.DeleteFunc(slices.Clone(st.Faults), func(f Fault) bool { // of cards that have left
+		return !slices.ContainsFunc(st.Cards, func(c Card) bool { return c.Name == f.Card })
+	})
 	return st, st.At(st.Levels[0], 0).Validate()
 }
 

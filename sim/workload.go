@@ -143,14 +143,6 @@ func (w *workload) alone(card int, j *job) float64 {
 	return seconds
 }
 
-// typical is how long a recording takes alone on a healthy card as far as anybody can know before.
-func (w *workload) typical(card int, audio float64) float64 {
-	if law := w.sc.Cards[card].Law; law != nil {
-		return law.Fixed + law.PerSecond*audio
-	}
-	return w.laws[card].Typical(gpu.Job{Seconds: audio, Speech: 1}).Seconds()
-}
-
 // gain is what k jobs side by side on a card get done together, as a multiple of one alone.
 func (w *workload) gain(card, k int) float64 {
 	c := w.sc.Cards[card]
