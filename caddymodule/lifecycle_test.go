@@ -306,7 +306,6 @@ func TestNothingLeaks(t *testing.T) {
 		for i := range 3 {
 			p.mustLoad(site(p.url, fmt.Sprintf("backend %s {\n\tslots %d\n\ttransport http {\n\t\tmax_conns_per_host 4\n\t}\n}\nupload {\n\tmemory 1KiB\n}", backend.address(), i+1)))
 			p.ready(1)
-			client.CloseIdleConnections() // Caddy closes them too
 			for range 3 {
 				if r := p.post(transcriptions, wav(5), "model=base"); r.status != http.StatusOK {
 					t.Fatalf("status %d: %s", r.status, r.body)
@@ -382,16 +381,15 @@ func TestStopFinishesWhatRuns(t *testing.T) {
 func TestRequestsWaitForConfiguration(t *testing.T) {
 	pool := loadPool(t.Name())
 	defer pool.release()
-	request := &transcription{pool: pool}
 	came := make(chan bool, 1)
-	go func() { came <- request.awaitConfiguration(t.Context()) == nil }()
+	go func() { came <- pool.ready(t.Context()) }()
 	close(pool.configured)
 	if !<-came {
 		t.Error("refused")
 	}
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	if problem := (&transcription{pool: newPool("never")}).awaitConfiguration(gone); problem == nil || problem.Status != http.StatusServiceUnavailable {
-		t.Errorf("%+v", problem)
+	if newPool("never").ready(gone) {
+		t.Error("a pool without a configuration is ready")
 	}
 }

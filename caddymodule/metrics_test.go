@@ -146,7 +146,7 @@ func TestHealthInShutdownDelay(t *testing.T) {
 	backend := newWhisper(t)
 	p := newProxy(t, "backend "+backend.address())
 	p.ready(1)
-	config := strings.Replace(globalOptions(p.logs), "grace_period 5s", "grace_period 5s\n\tshutdown_delay 1s", 1) +
+	config := strings.Replace(globalOptions(p.logs), "grace_period 5s", "grace_period 5s\n\tshutdown_delay 3s", 1) +
 		site(p.url, "backend "+backend.address())
 	if err := loadText(config); err != nil {
 		t.Fatal(err)

@@ -199,6 +199,7 @@ func describe(name string) model { return model{name, "model", started, "whisper
 
 // serveModels answers GET /v1/models and GET /v1/models/{id}.
 func (h *Handler) serveModels(w http.ResponseWriter, r *http.Request, pool *Pool, id string) {
+	pool.ready(r.Context()) // else the list is empty
 	c := pool.await(r.Context(), firstProbeWait, func(c *catalogue) bool { return c.pending == 0 })
 	names := h.modelNames(c)
 	if id != "" {

@@ -198,6 +198,28 @@ func (p *Pool) hold(m *member) (*backend, upstream.Kind) {
 	return m.target, m.kind
 }
 
+// configureWait is how long a request that comes before its pool's first configuration waits for it:
+// Caddy starts its apps in any order, a moment apart.
+const configureWait = 10 * time.Second
+
+// ready waits for the first configuration; false when there is none still.
+func (p *Pool) ready(ctx context.Context) bool {
+	select {
+	case <-p.configured:
+		return true
+	default:
+	}
+	timer := time.NewTimer(configureWait)
+	defer timer.Stop()
+	select {
+	case <-p.configured:
+		return true
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return false
+}
+
 // recatalogue brings the catalogue up to date and wakes those who wait for it. Requires mu.
 func (p *Pool) recatalogue() {
 	c := &catalogue{}
@@ -232,5 +254,9 @@ func (p *Pool) await(ctx context.Context, limit time.Duration, wanted func(*cata
 	}
 }
 
-// waiting is how many jobs wait for a backend, as nearly as can be told without the scheduler.
-func (p *Pool) waiting() int64 { return p.inside.Load() - p.running.Load() }
+// full tells whether the queue has no room for another job. Jobs that are about to run count as
+// waiting here for a moment, so the scheduler is asked before anybody is refused.
+func (p *Pool) full() bool {
+	limit := p.limits.Load().requests
+	return limit > 0 && p.inside.Load()-p.running.Load() >= int64(limit) && p.dispatcher.Snapshot().Queued >= limit
+}

@@ -15,7 +15,7 @@ import (
 
 func TestRefusesBadInput(t *testing.T) {
 	backend := newWhisper(t, func(s *whisper) { s.models = []string{"base", "tiny.en"} })
-	p := newProxy(t, "backend "+backend.address()+"\nalias small base\nupload {\n\tmax_size 1MiB\n}")
+	p := newProxy(t, "backend "+backend.address()+"\nalias small base\nupload {\n\tmax_size 100KiB\n}")
 	p.ready(1)
 	clip := wav(0.5)
 	for _, c := range []struct {
@@ -39,7 +39,7 @@ func TestRefusesBadInput(t *testing.T) {
 		{"bad beam", "/inference", clip, []string{"beam_size=1000000"}, 400, "beam_size"},
 		{"English only", transcriptions, clip, []string{"model=tiny.en", "language=de"}, 400, "any language but English"},
 		{"translation by English only", "/v1/audio/translations", clip, []string{"model=tiny.en"}, 400, `no backend can translate with the model "tiny.en"`},
-		{"too large", transcriptions, wav(60), []string{"model=base"}, 413, "larger than 1.0 MiB"},
+		{"too large", transcriptions, wav(10), []string{"model=base"}, 413, "larger than 100 KiB"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := p.post(c.path, c.file, c.fields...)

@@ -202,7 +202,7 @@ func TestClientLeavingFreesBackend(t *testing.T) {
 		_, err := p.postWith(ctx, transcriptions, nil, wav(1), "model=base")
 		ended <- err
 	}()
-	eventually(t, "the backend works", func() bool { return backend.running.Load() == 1 })
+	eventually(t, "the backend has all of it", func() bool { return len(backend.requests()) == 1 })
 	leave()
 	<-gone
 	if err := <-ended; err == nil {

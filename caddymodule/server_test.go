@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
@@ -18,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -108,6 +110,7 @@ type whisper struct {
 // sent is a transcription request as the server got it.
 type sent struct {
 	path     string
+	host     string
 	header   http.Header
 	form     map[string][]string
 	fileHash string
@@ -175,7 +178,7 @@ func (s *whisper) transcribe(w http.ResponseWriter, r *http.Request) {
 	defer s.running.Add(-1)
 	for peak := s.peak.Load(); now > peak && !s.peak.CompareAndSwap(peak, now); peak = s.peak.Load() {
 	}
-	got := sent{path: r.URL.Path, header: r.Header.Clone()}
+	got := sent{path: r.URL.Path, host: r.Host, header: r.Header.Clone()}
 	if err := r.ParseMultipartForm(64 << 20); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -271,7 +274,10 @@ func (p *proxy) mustLoad(sites string) {
 	}
 }
 
-func (p *proxy) load(sites string) error { return loadText(globalOptions(p.logs) + sites) }
+func (p *proxy) load(sites string) error {
+	defer client.CloseIdleConnections() // Caddy closes them too, some of them while they are used next
+	return loadText(globalOptions(p.logs) + sites)
+}
 
 func loadText(caddyfile string) error {
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
@@ -312,21 +318,28 @@ var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}, 
 
 func (p *proxy) get(path string) response {
 	p.t.Helper()
-	r, err := send(p.t.Context(), http.MethodGet, p.url+path, nil, nil)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return r
+	return p.persist(func() (response, error) { return send(p.t.Context(), http.MethodGet, p.url+path, nil, nil) })
 }
 
 // post sends a form; fields are "name=value", the file may be nil.
 func (p *proxy) post(path string, file []byte, fields ...string) response {
 	p.t.Helper()
-	r, err := p.postWith(p.t.Context(), path, nil, file, fields...)
-	if err != nil {
-		p.t.Fatal(err)
+	return p.persist(func() (response, error) { return p.postWith(p.t.Context(), path, nil, file, fields...) })
+}
+
+// persist sends again what was reset: for a moment after a reload, a new connection may still get to
+// the listener of the configuration before, which Caddy is about to close.
+func (p *proxy) persist(try func() (response, error)) response {
+	p.t.Helper()
+	for tries := 1; ; tries++ {
+		r, err := try()
+		if err == nil {
+			return r
+		}
+		if tries == 5 || !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
+			p.t.Fatal(err)
+		}
 	}
-	return r
 }
 
 func (p *proxy) postWith(ctx context.Context, path string, header http.Header, file []byte, fields ...string) (response, error) {

@@ -18,10 +18,6 @@ import (
 	"github.com/whisperpool/whisperpool/upstream"
 )
 
-// configureWait is how long a request that comes before its pool's first configuration waits for it:
-// Caddy starts its apps in any order, a moment apart.
-const configureWait = 10 * time.Second
-
 // queueFullRetry is when to come back to a full queue that the request never got to.
 const queueFullRetry = 5 * time.Second
 
@@ -97,29 +93,13 @@ func (t *transcription) precheck(r *http.Request) (boundary string, problem *tra
 	if _, problem = t.deadline(r); problem != nil {
 		return "", problem
 	}
-	select {
-	case <-t.pool.configured:
-	default:
-		if problem := t.awaitConfiguration(r.Context()); problem != nil {
-			return "", problem
-		}
+	if !t.pool.ready(r.Context()) {
+		return "", transcript.Unavailable("not_configured", time.Second, "the pool %s has no configuration yet; try again", t.pool.name)
 	}
-	if limit := t.pool.limits.Load().requests; limit > 0 && t.pool.waiting() >= int64(limit) {
+	if t.pool.full() {
 		return "", queueFull(queueFullRetry)
 	}
 	return boundary, nil
-}
-
-func (t *transcription) awaitConfiguration(ctx context.Context) *transcript.Error {
-	timer := time.NewTimer(configureWait)
-	defer timer.Stop()
-	select {
-	case <-t.pool.configured:
-		return nil
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-	return transcript.Unavailable("not_configured", time.Second, "the pool %s has no configuration yet; try again", t.pool.name)
 }
 
 // prepare finds out what the request asks for and what it costs.

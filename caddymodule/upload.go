@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -44,7 +43,7 @@ func (u *upload) close() {
 // client's fault only when the body itself was whole.
 type body struct {
 	r     io.Reader
-	read  atomic.Int64
+	read  int64
 	most  int64 // of the whole body
 	allow int64 // bytes until errHeaderTooLong, < 0: no limit
 	err   error // why it ended, io.EOF when it was whole
@@ -70,7 +69,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.allow > 0 {
 		b.allow -= int64(n)
 	}
-	if b.read.Add(int64(n)) > b.most {
+	if b.read += int64(n); b.read > b.most {
 		err = errBodyTooLarge
 	}
 	b.err = err
