@@ -159,9 +159,16 @@ func (w *world) at(t scheduler.Instant, ev scheduler.Event) {
 
 // arrive has a job of that much audio arrive at t.
 func (w *world) arrive(t scheduler.Instant, audio float64) {
+	w.send(t, scheduler.Job{AudioSeconds: audio})
+}
+
+// send has a job arrive at t.
+func (w *world) send(t scheduler.Instant, j scheduler.Job) scheduler.JobID {
 	w.nextJob++
-	w.arrived[w.nextJob], w.audio[w.nextJob] = t, audio
-	w.at(t, scheduler.Arrived{Job: scheduler.Job{ID: w.nextJob, Model: "base", AudioSeconds: audio}})
+	j.ID, j.Model = w.nextJob, "base"
+	w.arrived[j.ID], w.audio[j.ID] = t, j.AudioSeconds
+	w.at(t, scheduler.Arrived{Job: j})
+	return j.ID
 }
 
 // run goes on until nothing happens any more.

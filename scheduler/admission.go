@@ -24,8 +24,13 @@ func (s *Scheduler) admit(j *job) {
 		return
 	}
 	queue := s.cfg.Queue
+	if j.Tenant != 0 && queue.MaxPerTenant > 0 && j.tenant.waiting > queue.MaxPerTenant {
+		wait, _, _ := s.expectedWait(j)
+		s.settle(j, TenantFull, retryAfter(wait))
+		return
+	}
 	if queue.MaxRequests > 0 && s.waiting > queue.MaxRequests {
-		s.settle(j, QueueFull, s.drainHint(j.class))
+		s.settle(j, QueueFull, s.drainHint(j))
 		return
 	}
 	wait, service, ok := s.expectedWait(j)
@@ -62,29 +67,56 @@ type drain struct {
 	known   bool    // some speed is
 }
 
-// expectedWait foretells how long the last job of a class will wait, and its service time: what waits
-// before it, in its class and in those that share its backends, divided by the speed of these. False
-// when no speed is known.
+// expectedWait foretells how long a job that came last will wait, and its service time: what goes before
+// it divided by the speed of the backends. False when no speed is known.
 func (s *Scheduler) expectedWait(j *job) (wait, service time.Duration, ok bool) {
 	own := s.drainOf(j.class, nil)
 	if !own.known {
 		return 0, 0, false
 	}
-	ahead := -defaultUnits(j.AudioSeconds)
-	for _, c := range s.classes {
-		switch {
-		case c.waiting == 0:
-		case c == j.class:
-			ahead += c.units
-		default:
-			whole, shared := s.drainOf(c, nil), s.drainOf(c, j.class)
-			if whole.known && shared.known {
-				ahead += c.units * shared.rate / whole.rate
-			}
-		}
-	}
+	ahead := s.backlog(j.class, j.band, s.shareOf(j.tenant)) - defaultUnits(j.AudioSeconds)
 	seconds := own.free + max(0, ahead)/own.rate
 	return duration(min(seconds, math.MaxInt32)), duration(own.fastest * defaultUnits(j.AudioSeconds)), true
+}
+
+// backlog is what waits in a class and in those that share its backends, as far as these do it: bands above
+// the one that is told whole, and of that band a share.
+func (s *Scheduler) backlog(own *class, band int, share float64) (units float64) {
+	for _, c := range s.classes {
+		if c.waiting == 0 {
+			continue
+		}
+		waiting := c.units[band] * share
+		for above := range band {
+			waiting += c.units[above]
+		}
+		if c == own {
+			units += waiting
+			continue
+		}
+		whole, shared := s.drainOf(c, nil), s.drainOf(c, own)
+		if whole.known && shared.known {
+			units += waiting * shared.rate / whole.rate
+		}
+	}
+	return units
+}
+
+// shareOf is how much of what waits goes before a tenant's last job: its own jobs, and of each other tenant
+// as much as that, since tenants take turns.
+func (s *Scheduler) shareOf(t *tenant) float64 {
+	if len(s.tenants) < 2 {
+		return 1
+	}
+	all, before := 0.0, 0.0
+	for _, o := range s.tenants {
+		all += o.units
+		before += min(o.units, t.units)
+	}
+	if all == 0 {
+		return 1
+	}
+	return before / all
 }
 
 // drainOf adds up the backends that take jobs of a class, or of two classes alike. One whose speed is
@@ -94,7 +126,7 @@ func (s *Scheduler) drainOf(c, shared *class) (d drain) {
 	d.free, d.fastest = math.Inf(1), math.Inf(1)
 	audio := referenceSeconds
 	if c.waiting > 0 {
-		audio = max(1, c.units/float64(c.waiting)-defaultUnits(0))
+		audio = max(1, c.waitingUnits()/float64(c.waiting)-defaultUnits(0))
 	}
 	for _, b := range c.serving {
 		if !b.takes(s.now) || shared != nil && !b.serves(shared) {
@@ -131,11 +163,12 @@ func (s *Scheduler) freeIn(b *backend) time.Duration {
 	return max(free, pause)
 }
 
-// drainHint is the Retry-After of a job that is refused because others wait: until those are served.
-func (s *Scheduler) drainHint(c *class) time.Duration {
-	d := s.drainOf(c, nil)
+// drainHint is the Retry-After of a job that waits and is refused because of others: until those are served.
+func (s *Scheduler) drainHint(j *job) time.Duration {
+	d := s.drainOf(j.class, nil)
 	if !d.known {
 		return retryAfterMin
 	}
-	return retryAfter(duration(min(d.free+c.units/d.rate, math.MaxInt32)))
+	others := max(0, s.backlog(j.class, batch, 1)-defaultUnits(j.AudioSeconds))
+	return retryAfter(duration(min(d.free+others/d.rate, math.MaxInt32)))
 }

@@ -39,7 +39,22 @@ type Queue struct {
 	MaxRequests int           // 0: no limit
 	MaxBytes    int64         // of uploads that wait or run; 0: no limit
 	MaxWait     time.Duration // 0: no limit
+	// MaxPerTenant is how many jobs of one tenant may wait; 0: no limit. It says nothing of jobs without
+	// a tenant.
+	MaxPerTenant int
+	Order        Order // of a tenant's jobs of one band; "" means FIFO
 }
+
+// Order is the discipline of a queue.
+type Order string
+
+// The orders.
+const (
+	FIFO Order = "fifo"
+	// ShortestFirst lets a job that arrives pass longer ones, as long as sizes are known and service
+	// times are predicted well; each is passed a few times at most.
+	ShortestFirst Order = "shortest_first"
+)
 
 // Breaker says when a backend is left alone, and for how long.
 type Breaker struct {

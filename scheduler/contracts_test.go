@@ -197,7 +197,7 @@ func TestLabelsAreComplete(t *testing.T) {
 	for _, r := range scheduler.Results {
 		names = append(names, "result "+r.String())
 	}
-	if len(scheduler.SettleReasons) != int(scheduler.ClientGone) || len(scheduler.Reasons) != int(scheduler.Wait) || len(scheduler.Results) != int(scheduler.Aborted) {
+	if len(scheduler.SettleReasons) != int(scheduler.TenantFull) || len(scheduler.Reasons) != int(scheduler.Wait) || len(scheduler.Results) != int(scheduler.Aborted) {
 		t.Error("a list of labels misses some")
 	}
 	slices.Sort(names)

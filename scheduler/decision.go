@@ -55,6 +55,7 @@ const (
 	DeadlinePassed                         // the client's deadline passed, or would
 	NoBackend                              // nobody usable serves the model
 	ClientGone                             // Canceled
+	TenantFull                             // Queue.MaxPerTenant
 )
 
 // Reason says why a job went where it went; its String is a metric label.

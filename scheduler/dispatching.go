@@ -31,6 +31,9 @@ func (s *Scheduler) dispatch(j *job, b *backend, chosen *Candidate, reason Reaso
 		panic("scheduler: policy " + s.policy.Name() + " chose " + string(b.ID) + ", which has no free slot")
 	}
 	s.dequeue(j)
+	if j.attempts == 0 {
+		s.charge(j)
+	}
 	s.lastAttempt++
 	a := s.spareAttempts.get()
 	*a = attempt{

@@ -38,7 +38,23 @@ type Job struct {
 	SizeGuessed  bool    // AudioSeconds is an estimate from bytes
 	Bytes        int64   // of the upload, against Queue.MaxBytes
 	Deadline     Instant // the client's own; 0 for none
+	Priority     Priority
+	Tenant       Tenant // 0: none
 }
+
+// Priority is how urgent a job is, next to others. A band is worth bandWorth of waiting: a job goes before
+// those of a lower band that came up to that much earlier, and after those that have waited for longer.
+type Priority uint8
+
+// The bands. A job that says nothing is in the middle.
+const (
+	Default     Priority = iota
+	Interactive          // somebody waits for the answer
+	Batch                // nobody does
+)
+
+// Tenant stands for who sent a job, for fairness among tenants. It is a hash; what of, the driver knows.
+type Tenant uint64
 
 // Load is what a backend says of itself, or what its prober found out.
 type Load struct {

@@ -15,19 +15,35 @@ func (s *Scheduler) Invariants() error {
 		}
 	}
 	waiting, waitingBytes := 0, int64(0)
+	ofTenant := make(map[*tenant]int)
 	for _, c := range s.classes {
 		n := 0
-		for j := c.first; j != nil; j = j.next {
-			n++
-			waitingBytes += j.Bytes
-			claim(j.queued && j.running == nil, "job %d in the queue is marked queued %v, running %v", j.ID, j.queued, j.running != nil)
-			claim(s.jobs[j.ID] == j, "job %d waits and is settled", j.ID)
-			claim(j.next == nil || j.next.prev == j && j.order < j.next.order, "the queue is out of order at job %d", j.ID)
-			claim(s.expiries[j.expiryIndex] == j, "job %d is not where its expiry is", j.ID)
+		for i, f := range c.flows {
+			claim(f.index == i && f.class == c && c.flowOf[f.tenant.id] == f && !f.empty(), "a flow of %s is not where it should be, or empty", c.model)
+			claim(!f.keyNow().before(f.key) && !f.moved && f.tenant.charged == 0, "a flow of %s is as a round left it", c.model)
+			claim(i == 0 || !f.key.before(c.flows[(i-1)/2].key), "the flows of %s are out of order", c.model)
+			for j := range f.all() {
+				n++
+				waitingBytes += j.Bytes
+				ofTenant[j.tenant]++
+				claim(j.queued && j.running == nil && j.flow == f, "job %d in the queue is marked queued %v, running %v", j.ID, j.queued, j.running != nil)
+				claim(s.jobs[j.ID] == j, "job %d waits and is settled", j.ID)
+				claim(j.overtaken <= overtakesMax, "job %d was overtaken %d times", j.ID, j.overtaken)
+				claim(j.next == nil || j.next.prev == j && (j.order < j.next.order || j.next.overtaken > 0), "the queue is out of order at job %d", j.ID)
+				claim(s.expiries[j.expiryIndex] == j, "job %d is not where its expiry is", j.ID)
+			}
 		}
+		claim(len(c.flowOf) == len(c.flows), "%d flows of %s, %d by tenant", len(c.flows), c.model, len(c.flowOf))
 		claim(n == c.waiting, "%d jobs wait for %s, counted %d", n, c.model, c.waiting)
 		waiting += n
 	}
+	unsettled := 0
+	for i, t := range s.tenants {
+		claim(t.number == i && s.tenantByID[t.id] == t && t.jobs > 0, "tenant %d is not where it should be, or has no jobs", i)
+		claim(t.waiting == ofTenant[t], "%d jobs of a tenant wait, counted %d", ofTenant[t], t.waiting)
+		unsettled += t.jobs
+	}
+	claim(unsettled == len(s.jobs) && len(s.tenants) == len(s.tenantByID), "%d jobs of tenants, %d in all", unsettled, len(s.jobs))
 	claim(waiting == s.waiting, "%d jobs wait, counted %d", waiting, s.waiting)
 	claim(waitingBytes == s.waitingBytes, "%d bytes wait, counted %d", waitingBytes, s.waitingBytes)
 	claim(len(s.expiries) == s.waiting, "%d expiries of %d jobs", len(s.expiries), s.waiting)

@@ -11,16 +11,23 @@ import (
 const (
 	guessBytesPerSecond = 16_000 // 128 kbit/s, which is what most compressed recordings are below
 	guessSeconds        = 30     // one window of whisper, when not even the bytes are known
+	audioMax            = 1e6    // seconds; what claims to be longer is mistaken
 )
 
 // job is one that has arrived and is not settled. It waits in its class's queue or has an attempt
 // running, never both.
 type job struct {
 	Job
-	class *class
-	order uint64 // of arrival; a retried job keeps it
+	class   *class
+	tenant  *tenant
+	arrived Instant
+	order   uint64 // of arrival; a retried job keeps it
+	band    int
+	rank    Instant // see flow.go
 
-	prev, next  *job // in the class's queue
+	flow        *flow // while it waits
+	prev, next  *job  // in the flow's list
+	overtaken   int   // by shorter ones
 	queued      bool
 	queuedSince Instant
 	waited      time.Duration // in the queue, before queuedSince
@@ -44,15 +51,19 @@ type job struct {
 }
 
 func (s *Scheduler) newJob(j Job, c *class) *job {
-	if j.AudioSeconds <= 0 {
+	if !(j.AudioSeconds > 0 && j.AudioSeconds <= audioMax) { // what is not a number is not either
 		j.AudioSeconds, j.SizeGuessed = guessSeconds, true
 		if j.Bytes > 0 {
-			j.AudioSeconds = max(1, float64(j.Bytes)/guessBytesPerSecond)
+			j.AudioSeconds = min(max(1, float64(j.Bytes)/guessBytesPerSecond), audioMax)
 		}
 	}
 	s.arrivals++
 	out := s.spareJobs.get()
-	*out = job{Job: j, class: c, order: s.arrivals, expected: -1, failedOn: out.failedOn[:0]}
+	band := bandOf(j.Priority)
+	*out = job{
+		Job: j, class: c, tenant: s.tenantOf(j.Tenant), arrived: s.now, order: s.arrivals, band: band, rank: rankOf(s.now, band),
+		expected: -1, failedOn: out.failedOn[:0],
+	}
 	return out
 }
 

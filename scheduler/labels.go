@@ -5,6 +5,7 @@ package scheduler
 var settleReasonNames = [...]string{
 	Served: "served", Refused: "refused", Exhausted: "exhausted", QueueFull: "queue_full",
 	WaitTooLong: "wait_too_long", DeadlinePassed: "deadline_passed", NoBackend: "no_backend", ClientGone: "client_gone",
+	TenantFull: "tenant_full",
 }
 
 var reasonNames = [...]string{
@@ -19,7 +20,7 @@ var resultNames = [...]string{
 
 // SettleReasons, Reasons and Results list what there is, for metrics that start at zero.
 var (
-	SettleReasons = []SettleReason{Served, Refused, Exhausted, QueueFull, WaitTooLong, DeadlinePassed, NoBackend, ClientGone}
+	SettleReasons = []SettleReason{Served, Refused, Exhausted, QueueFull, WaitTooLong, DeadlinePassed, NoBackend, ClientGone, TenantFull}
 	Reasons       = []Reason{Best, Near, Explore, Starving, OnlyOne, Turn, Least, Fastest, HalfOpen, Wait}
 	Results       = []Result{Success, ClientError, Failed, Died, Busy, Loading, Aborted}
 )

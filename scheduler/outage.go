@@ -54,8 +54,9 @@ func (s *Scheduler) refuse() {
 		if c.waiting == 0 || s.hopeful(c) {
 			continue
 		}
-		for c.first != nil { // (4)
-			s.settle(c.first, NoBackend, s.comeBackHint(c))
+		for c.waiting > 0 { // (4)
+			j, _ := c.flows[0].next()
+			s.settle(j, NoBackend, s.comeBackHint(c))
 		}
 	}
 }

@@ -18,7 +18,7 @@ const (
 	starvingMin    = 2 * time.Second
 )
 
-// place starts what can be started: the jobs that wait, in order of arrival over all classes, each on
+// place starts what can be started: the jobs that wait, in the order of the queue over all classes, each on
 // the backend that its policy says.
 func (s *Scheduler) place(arrived *job) {
 	s.round.declined, s.round.soonest = false, reviewMax
@@ -27,28 +27,12 @@ func (s *Scheduler) place(arrived *job) {
 	}
 	s.round.number++
 	s.bindAll()
-	for {
-		var c *class
-		idle := false
-		for _, o := range s.classes {
-			if o.cursor == nil {
-				continue
-			}
-			idle = idle || o.idle
-			if c == nil || o.cursor.order < c.cursor.order {
-				c = o
-			}
-		}
-		if !idle {
-			break
-		}
-		j := c.cursor
-		c.cursor = j.next
-		if c.looked++; c.looked >= lookMax {
-			c.cursor = nil
-		}
+	for f := s.nextFlow(); f != nil; f = s.nextFlow() {
+		j := s.look(f)
 		s.consider(j, j == arrived)
+		s.lookedAt(j)
 	}
+	s.endRound()
 	if s.round.declined {
 		s.wakeAt(s.now.Add(max(s.round.soonest, reviewMin)))
 	}
@@ -68,7 +52,7 @@ func (s *Scheduler) consider(j *job, arrived bool) {
 		return
 	}
 	if arrived && j.Deadline > 0 && s.missesDeadline(j, view) { // (1)
-		s.settle(j, DeadlinePassed, s.drainHint(c))
+		s.settle(j, DeadlinePassed, s.drainHint(j))
 		return
 	}
 	p := Placement{}

@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -15,16 +16,17 @@ import (
 // chaos sends whatever events its source of bytes says, as a driver that keeps its part of the contract,
 // and checks from outside that the scheduler keeps its own.
 type chaos struct {
-	t       testing.TB
-	core    *scheduler.Scheduler
-	next    func() byte
-	now     scheduler.Instant
-	lastJob scheduler.JobID
-	slots   map[scheduler.BackendID]int // as configured; 0 for those that went
-	used    map[scheduler.BackendID]int
-	running []running // attempts, in order of dispatch
-	jobs    map[scheduler.JobID]*fate
-	log     strings.Builder
+	t         testing.TB
+	core      *scheduler.Scheduler
+	next      func() byte
+	now       scheduler.Instant
+	lastJob   scheduler.JobID
+	slots     map[scheduler.BackendID]int // as configured; 0 for those that went
+	used      map[scheduler.BackendID]int
+	running   []running // attempts, in order of dispatch
+	perTenant int       // jobs of a tenant that may wait
+	jobs      map[scheduler.JobID]*fate
+	log       strings.Builder
 }
 
 type running struct {
@@ -36,6 +38,7 @@ type running struct {
 
 // fate is what a checker knows of a job.
 type fate struct {
+	tenant    scheduler.Tenant
 	attempts  int // running
 	settled   bool
 	canceled  bool
@@ -62,6 +65,10 @@ func (c *chaos) config() scheduler.Config {
 		Queue:   scheduler.Queue{MaxRequests: int(c.next()) % 20, MaxWait: time.Duration(c.next()) * time.Second, MaxBytes: int64(c.next()) * 100},
 		Breaker: scheduler.Breaker{Failures: int(c.next()) % 3},
 	}
+	x := c.next()
+	cfg.Queue.MaxPerTenant = int(x) % 4
+	cfg.Queue.Order = []scheduler.Order{"", scheduler.FIFO, scheduler.ShortestFirst}[x/4%3]
+	c.perTenant = cfg.Queue.MaxPerTenant
 	c.slots = map[scheduler.BackendID]int{}
 	for i := range int(c.next()) % 6 {
 		b := scheduler.Backend{ID: scheduler.BackendID(fmt.Sprintf("b%d", i)), Address: "x", Slots: 1 + int(c.next())%3}
@@ -97,7 +104,12 @@ func (c *chaos) event() scheduler.Event {
 		} else if x%8 == 2 {
 			j.Needs = scheduler.CanWords
 		}
-		c.jobs[j.ID] = &fate{}
+		x := c.next()
+		j.Priority, j.Tenant, j.SizeGuessed = scheduler.Priority(x%3), scheduler.Tenant(x/3%4), x/12%4 == 0
+		if x == 255 {
+			j.AudioSeconds = math.NaN()
+		}
+		c.jobs[j.ID] = &fate{tenant: j.Tenant}
 		return scheduler.Arrived{Job: j}
 	case k < 6:
 		return scheduler.Canceled{Job: 1 + scheduler.JobID(c.next())%(c.lastJob+1)}
@@ -204,7 +216,20 @@ func (c *chaos) check(d scheduler.Decision) {
 		claim(d.RetryAfter <= time.Minute, "Retry-After %v", d.RetryAfter)
 		claim(!f.canceled || d.Reason == scheduler.ClientGone, "its client left")
 		f.settled = true
+		if d.Reason == scheduler.TenantFull {
+			claim(f.tenant != 0 && c.perTenant > 0 && c.waitingOf(f.tenant) >= c.perTenant, "%d jobs of its tenant wait", c.waitingOf(f.tenant))
+		}
 	}
+}
+
+// waitingOf counts a tenant's jobs that wait.
+func (c *chaos) waitingOf(t scheduler.Tenant) (n int) {
+	for _, f := range c.jobs {
+		if f.tenant == t && !f.settled && f.attempts == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // pass lets some time go by, with Ticked at the wakes.

@@ -7,15 +7,17 @@ import (
 
 // class is the queue of the jobs that can run on the same backends: same model, same needs. There is
 // one for each, so that jobs for a model nobody is free to serve never hide others; placement merges
-// them in order of arrival.
+// them in the order that flow.go tells.
 type class struct {
 	capability
 	modelIndex int
-	first      *job
-	last       *job
+	flows      flows // by key
+	flowOf     map[Tenant]*flow
+	levels     [bands]int
 	waiting    int
-	units      float64    // cost of the jobs that wait, in units of defaultCost
-	serving    []*backend // those configured or reported for it, whatever state they are in
+	waitingIn  [bands]int
+	units      [bands]float64 // cost of the jobs that wait, in units of defaultCost
+	serving    []*backend     // those configured or reported for it, whatever state they are in
 	// unservedSince is when the last backend that served it went from the configuration; only
 	// meaningful while wasServed and serving is empty.
 	unservedSince Instant
@@ -33,7 +35,7 @@ type class struct {
 	plain      bool               // no member needs a closer look than its speed
 	spread     float64            // of the members' jobs, on average
 	gpuBest    map[string]float64 // by GPU class, see fastestOf
-	cursor     *job
+	perUnit    float64            // seconds that a unit takes on the fastest member
 	looked     int
 }
 
@@ -44,7 +46,7 @@ func (s *Scheduler) classFor(j Job) *class {
 	if c := s.classOf[key]; c != nil {
 		return c
 	}
-	c := &class{capability: key, gpuBest: make(map[string]float64)}
+	c := &class{capability: key, gpuBest: make(map[string]float64), flowOf: make(map[Tenant]*flow), levels: plainLevels}
 	s.findServing(c)
 	if len(c.serving) == 0 {
 		return nil
@@ -83,141 +85,152 @@ func (s *Scheduler) findServing(c *class) {
 // enqueue puts a job where its order says, which is near the front for one that is retried and at
 // the end for one that arrives.
 func (s *Scheduler) enqueue(j *job) {
-	c := j.class
-	after := c.last
-	if after != nil && after.order > j.order {
-		after = nil
-		for at := c.first; at != nil && at.order < j.order; at = at.next {
-			after = at
-		}
+	c, t := j.class, j.tenant
+	if t.waiting == 0 { // it has had its share of what was served meanwhile
+		t.turn = max(t.turn, s.virtual)
 	}
-	j.prev = after
-	if after == nil {
-		j.next, c.first = c.first, j
-	} else {
-		j.next, after.next = after.next, j
-	}
-	if j.next == nil {
-		c.last = j
-	} else {
-		j.next.prev = j
-	}
-	j.queued, j.queuedSince = true, s.now
+	f := s.flowFor(j)
+	f.jobs[j.band].insert(j, s.behind(f, j))
+	j.flow, j.queued, j.queuedSince = f, true, s.now
+	units := defaultUnits(j.AudioSeconds)
 	c.waiting++
-	c.units += defaultUnits(j.AudioSeconds)
+	c.waitingIn[j.band]++
+	c.units[j.band] += units
 	s.waiting++
+	s.waitingIn[j.band]++
 	s.waitingBytes += j.Bytes
+	t.waiting++
+	t.units += units
+	f.rewind()
 	j.expires = s.expiryOf(j)
 	heap.Push(&s.expiries, j)
 }
 
-// dequeue takes a job out of its queue, from wherever it is.
-func (s *Scheduler) dequeue(j *job) {
-	c := j.class
+// behind is the job that another one goes behind, nil for the front:
+//
+//  1. Retried: at its old place, before all that came later.
+//  2. It came last, and the shortest go first: it passes longer ones, none of which has been passed
+//     overtakesMax times or has had an attempt.
+//  3. Else at the end.
+func (s *Scheduler) behind(f *flow, j *job) *job {
+	l := &f.jobs[j.band]
+	if l.last != nil && l.last.order > j.order { // (1)
+		var after *job
+		for at := l.first; at != nil && at.order < j.order; at = at.next {
+			after = at
+		}
+		return after
+	}
+	after := l.last
+	if s.cfg.Queue.Order == ShortestFirst && !j.SizeGuessed && s.predictsWell(j.class) { // (2)
+		for after != nil && after.passable(j) {
+			after.overtaken++
+			after = after.prev
+		}
+	}
+	return after // (3)
+}
+
+// What may be overtaken where the shortest go first.
+const (
+	overtakesMax   = 4
+	overtakeSpread = 0.3 // where service times vary more, sizes tell too little
+)
+
+func (j *job) passable(by *job) bool {
+	return !j.SizeGuessed && j.AudioSeconds > by.AudioSeconds && j.overtaken < overtakesMax && j.attempts == 0
+}
+
+// predictsWell says whether the service times of a class are learned, and vary little.
+func (s *Scheduler) predictsWell(c *class) bool {
+	seen := false
+	for _, b := range c.serving {
+		if speed := b.speed(c.modelIndex); speed.Observations() > 0 {
+			if speed.Spread() >= overtakeSpread {
+				return false
+			}
+			seen = true
+		}
+	}
+	return seen
+}
+
+// insert puts a job behind another, or at the front.
+func (l *list) insert(j, after *job) {
+	j.prev = after
+	if after == nil {
+		j.next, l.first = l.first, j
+	} else {
+		j.next, after.next = after.next, j
+	}
+	if j.next == nil {
+		l.last = j
+	} else {
+		j.next.prev = j
+	}
+}
+
+func (l *list) remove(j *job) {
 	if j.prev == nil {
-		c.first = j.next
+		l.first = j.next
 	} else {
 		j.prev.next = j.next
 	}
 	if j.next == nil {
-		c.last = j.prev
+		l.last = j.prev
 	} else {
 		j.next.prev = j.prev
 	}
 	j.prev, j.next = nil, nil
+}
+
+// dequeue takes a job out of its queue, from wherever it is.
+func (s *Scheduler) dequeue(j *job) {
+	c, f, t := j.class, j.flow, j.tenant
+	f.jobs[j.band].remove(j)
 	j.waited = j.waitedBy(s.now)
-	j.queued = false
+	j.flow, j.queued = nil, false
+	units := defaultUnits(j.AudioSeconds)
 	c.waiting--
-	if c.units -= defaultUnits(j.AudioSeconds); c.waiting == 0 {
-		c.units = 0 // no rounding error outlives the queue
+	c.waitingIn[j.band]--
+	if c.units[j.band] -= units; c.waitingIn[j.band] == 0 {
+		c.units[j.band] = 0 // no rounding error outlives the queue
 	}
 	s.waiting--
+	s.waitingIn[j.band]--
 	s.waitingBytes -= j.Bytes
+	t.waiting--
+	if t.units -= units; t.waiting == 0 {
+		t.units = 0
+	}
+	switch {
+	case f.empty():
+		s.drop(f)
+	case !f.moved: // else the round does when it ends
+		f.rewind()
+	}
 	heap.Remove(&s.expiries, j.expiryIndex)
 }
 
-// never is an instant that does not come.
-const never = Instant(1<<63 - 1)
-
-// expiryOf is when a job that waits has waited too long, or its client has.
-func (s *Scheduler) expiryOf(j *job) Instant {
-	at := never
-	if most := s.cfg.Queue.MaxWait; most > 0 {
-		at = j.queuedSince.Add(max(0, most-j.waited))
+// waitingUnits is the cost of all jobs of the class that wait.
+func (c *class) waitingUnits() (units float64) {
+	for _, u := range c.units {
+		units += u
 	}
-	if j.Deadline > 0 {
-		at = min(at, j.Deadline)
-	}
-	return at
-}
-
-// expire settles the jobs that have waited too long.
-func (s *Scheduler) expire() {
-	for {
-		j := s.expiries.first()
-		if j == nil || j.expires > s.now {
-			return
-		}
-		reason := WaitTooLong
-		if j.Deadline > 0 && j.Deadline <= s.now {
-			reason = DeadlinePassed
-		}
-		s.settle(j, reason, s.drainHint(j.class))
-	}
-}
-
-// renewExpiries follows a change of Queue.MaxWait.
-func (s *Scheduler) renewExpiries() {
-	for _, j := range s.expiries {
-		j.expires = s.expiryOf(j)
-	}
-	heap.Init(&s.expiries)
+	return units
 }
 
 // oldestWait is the longest of the present stays in the queue.
 func (s *Scheduler) oldestWait(now Instant) time.Duration {
 	oldest := time.Duration(0)
 	for _, c := range s.classes {
-		if c.first != nil {
-			oldest = max(oldest, c.first.waitedBy(now))
+		for _, f := range c.flows {
+			for _, l := range f.jobs {
+				if l.first != nil {
+					oldest = max(oldest, l.first.waitedBy(now))
+				}
+			}
 		}
 	}
 	return oldest
-}
-
-// expiries is a heap of the jobs that wait, by expiry and then by order, for package heap.
-type expiries []*job
-
-func (e expiries) first() *job {
-	if len(e) == 0 || e[0].expires == never {
-		return nil
-	}
-	return e[0]
-}
-
-func (e expiries) Len() int { return len(e) }
-func (e expiries) Less(i, j int) bool {
-	if e[i].expires != e[j].expires {
-		return e[i].expires < e[j].expires
-	}
-	return e[i].order < e[j].order
-}
-
-func (e expiries) Swap(i, j int) {
-	e[i], e[j] = e[j], e[i]
-	e[i].expiryIndex, e[j].expiryIndex = i, j
-}
-
-func (e *expiries) Push(x any) {
-	j := x.(*job)
-	j.expiryIndex = len(*e)
-	*e = append(*e, j)
-}
-
-func (e *expiries) Pop() any {
-	last := len(*e) - 1
-	j := (*e)[last]
-	(*e)[last] = nil
-	*e = (*e)[:last]
-	return j
 }

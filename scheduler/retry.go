@@ -33,7 +33,7 @@ func (s *Scheduler) arrive(told Job) *job {
 	s.heldBytes += j.Bytes
 	s.enqueue(j)
 	if most := s.cfg.Queue.MaxBytes; most > 0 && s.heldBytes > most {
-		s.settle(j, QueueFull, s.drainHint(j.class))
+		s.settle(j, QueueFull, s.drainHint(j))
 	}
 	return j
 }
@@ -154,6 +154,7 @@ func (s *Scheduler) settle(j *job, reason SettleReason, retryAfter time.Duration
 		Job: j.ID, Reason: reason, RetryAfter: retryAfter, Attempts: j.attempts, Waited: j.waited,
 		Last: j.last, Backend: j.lastBackend,
 	})
+	s.leave(j.tenant)
 	clear(j.failedOn)
 	s.spareJobs.put(j)
 }

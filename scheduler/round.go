@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -30,6 +31,8 @@ type round struct {
 	declined bool          // a job left an idle backend alone
 	soonest  time.Duration // until the first busy slot is free
 	number   uint64        // of the round, from 1
+	moved    []*flow       // whose keys are not what they are outside of rounds
+	charged  []*tenant     // for jobs that were looked at
 }
 
 // bindAll prepares the classes that wait: those with an idle member, and those that share a member
@@ -39,7 +42,7 @@ func (s *Scheduler) bindAll() {
 		b.wanted = false
 	}
 	for _, c := range s.classes {
-		c.cursor, c.looked, c.idle = nil, 0, false
+		c.looked, c.idle = 0, false
 		if c.waiting > 0 && anyIdle(c.serving) {
 			for _, b := range c.serving {
 				b.wanted = true
@@ -49,7 +52,7 @@ func (s *Scheduler) bindAll() {
 	for _, c := range s.classes {
 		if c.waiting > 0 && slices.ContainsFunc(c.serving, func(b *backend) bool { return b.wanted }) {
 			s.bind(c)
-			c.cursor = c.first
+			s.lift(c)
 		}
 	}
 }
@@ -167,6 +170,25 @@ func (s *Scheduler) bind(c *class) {
 	c.lines = slices.Grow(c.lines[:0], len(c.members))[:len(c.members)]
 	for i := range c.members {
 		c.refresh(i)
+	}
+	if len(s.tenants) > 1 {
+		c.weigh()
+	}
+}
+
+// perUnitGuess stands in where no speed is known.
+const perUnitGuess = 0.1
+
+// weigh finds what a unit of cost takes on the fastest member.
+func (c *class) weigh() {
+	c.perUnit = math.Inf(1)
+	for i := range c.lines {
+		if took := c.lines[i].at(referenceSeconds); took > 0 {
+			c.perUnit = min(c.perUnit, took.Seconds()/defaultUnits(referenceSeconds))
+		}
+	}
+	if math.IsInf(c.perUnit, 1) {
+		c.perUnit = perUnitGuess
 	}
 }
 

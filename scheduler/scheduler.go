@@ -49,9 +49,14 @@ type Scheduler struct {
 	attempts map[AttemptID]*attempt
 	expiries expiries // of the jobs that wait
 
-	waiting      int   // jobs that wait
-	waitingBytes int64 // their uploads
-	heldBytes    int64 // uploads of all unsettled jobs
+	tenants    []*tenant // with unsettled jobs
+	tenantByID map[Tenant]*tenant
+	virtual    float64 // the latest turn that was served
+
+	waiting      int        // jobs that wait
+	waitingIn    [bands]int // of each band
+	waitingBytes int64      // their uploads
+	heldBytes    int64      // uploads of all unsettled jobs
 	arrivals     uint64
 	lastAttempt  AttemptID
 	placements   uint64
@@ -63,6 +68,8 @@ type Scheduler struct {
 
 	spareJobs     spare[job] // used again, so that a steady load allocates none
 	spareAttempts spare[attempt]
+	spareFlows    spare[flow]
+	spareTenants  spare[tenant]
 }
 
 // spare keeps what is no longer in use.
@@ -104,6 +111,8 @@ func New(cfg Config, policy func(name string) (Policy, bool)) (*Scheduler, error
 		classOf:  make(map[capability]*class),
 		jobs:     make(map[JobID]*job),
 		attempts: make(map[AttemptID]*attempt),
+
+		tenantByID: make(map[Tenant]*tenant),
 	}
 	s.round.view.Rand = s.chance.IntN
 	if err := s.configure(cfg); err != nil {

@@ -16,13 +16,14 @@ import (
 // TestStories plays the scripts in testdata and compares every decision. Each behaviour of the
 // scheduler is one of them. To accept a difference run with -rewrite, and explain each line of it.
 //
-//	config [policy=] [attempts=] [max-requests=] [max-bytes=] [max-wait=] [failures=] [seed=]
+//	config [policy=] [attempts=] [max-requests=] [max-bytes=] [max-wait=] [max-per-tenant=] [order=] [failures=] [seed=]
 //	ID [class=] [slots=] [models=a,b] [checked] [prior=FIXED+PERSECOND] [address=]
 //
 // applies a configuration, the first time to a new scheduler (at=TIME else).
 //
 //	run
-//	TIME EVENT ARGUMENTS, where commit and finish name the job whose attempt it is
+//	TIME EVENT ARGUMENTS, where commit and finish name the job whose attempt it is, and next is the success
+//	of the attempt that was dispatched first
 //
 // sends events, with Ticked at every wake between them.
 //
@@ -160,6 +161,7 @@ func configOf(d *datadriven.TestData) (cfg scheduler.Config, at scheduler.Instan
 		Policy: args["policy"], Attempts: p.int("attempts"), Seed: uint64(p.int("seed")),
 		Queue: scheduler.Queue{
 			MaxRequests: p.int("max-requests"), MaxBytes: int64(p.int("max-bytes")), MaxWait: p.duration("max-wait"),
+			MaxPerTenant: p.int("max-per-tenant"), Order: scheduler.Order(args["order"]),
 		},
 		Breaker: scheduler.Breaker{Failures: p.int("failures"), OpenFor: p.duration("open-for"), MaxOpenFor: p.duration("max-open-for")},
 	}
@@ -248,6 +250,8 @@ func init() {
 	}
 }
 
+var priorities = map[string]scheduler.Priority{"interactive": scheduler.Interactive, "batch": scheduler.Batch}
+
 var capabilities = map[string]scheduler.Capability{
 	"translate": scheduler.CanTranslate, "words": scheduler.CanWords, "languages": scheduler.CanLanguages,
 }
@@ -281,12 +285,26 @@ func (st *story) line(line string) error {
 	return nil
 }
 
+// oldest is the job whose attempt was dispatched first of those that run.
+func (st *story) oldest() (job uint64) {
+	least := scheduler.AttemptID(0)
+	for j, a := range st.running {
+		if least == 0 || a < least {
+			job, least = j, a
+		}
+	}
+	return job
+}
+
 func (st *story) eventOf(name string, fields []string) (scheduler.Event, error) {
 	first := ""
 	if len(fields) > 0 {
 		first = fields[0]
 	}
 	number, _ := strconv.ParseUint(first, 10, 64)
+	if name == "next" {
+		name, fields, number = "finish", []string{"", "success"}, st.oldest()
+	}
 	attempt, runs := st.running[number]
 	if (name == "commit" || name == "finish") && !runs {
 		return nil, fmt.Errorf("job %d does not run; so far:\n%s", number, st.out.String())
@@ -297,6 +315,7 @@ func (st *story) eventOf(name string, fields []string) (scheduler.Event, error) 
 		j := scheduler.Job{
 			ID: scheduler.JobID(number), Model: "base", AudioSeconds: p.float("audio"), Bytes: int64(p.int("bytes")),
 			Deadline: scheduler.Instant(p.duration("deadline")), Needs: needs(p.args["needs"]),
+			Priority: priorities[p.args["priority"]], Tenant: scheduler.Tenant(p.int("tenant")),
 		}
 		_, j.SizeGuessed = p.args["guessed"]
 		if m, ok := p.args["model"]; ok {

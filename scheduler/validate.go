@@ -35,8 +35,11 @@ func (c Config) Validate() error {
 	if c.Attempts < 0 {
 		complain("attempts is %d, must be at least 1, or 0 for the default", c.Attempts)
 	}
-	if c.Queue.MaxRequests < 0 || c.Queue.MaxBytes < 0 || c.Queue.MaxWait < 0 {
+	if c.Queue.MaxRequests < 0 || c.Queue.MaxBytes < 0 || c.Queue.MaxWait < 0 || c.Queue.MaxPerTenant < 0 {
 		complain("the queue's limits must not be negative; 0 means no limit")
+	}
+	if o := c.Queue.Order; o != "" && o != FIFO && o != ShortestFirst {
+		complain("there is no queue order %q; it is %q or %q", o, FIFO, ShortestFirst)
 	}
 	if c.Breaker.Failures < 0 || c.Breaker.OpenFor < 0 || c.Breaker.MaxOpenFor < 0 {
 		complain("the breaker's settings must not be negative; 0 means the default")
