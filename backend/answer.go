@@ -130,7 +130,7 @@ func requestID(r *http.Request) string {
 
 // recovered logs a panic, without what it may hold of a client's data, and makes the answer.
 func (s *Server) recovered(v any) *transcript.Error {
-	if v == http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
+	if v == http.ErrAbortHandler {
 		panic(v)
 	}
 	what := fmt.Sprintf("%T", v)
