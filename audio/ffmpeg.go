@@ -171,7 +171,7 @@ func readSamples(r io.Reader, k *sink) error {
 			k.good++
 		}
 		if end != nil {
-			return nil // its end or its death, which Wait tells of
+			return nil //nolint:nilerr // its end or its death, which Wait tells of
 		}
 	}
 }

@@ -269,7 +269,6 @@ func (f *mp3Feed) next() bool {
 			if f.rest = f.buf; len(f.rest) > 0 {
 				return true
 			}
-			count = 0
 			continue
 		}
 		at := f.s.find([]byte{0xFF}, f.off+1, f.end)

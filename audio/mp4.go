@@ -29,10 +29,10 @@ func readBox(s *source, off, limit int64) (b mp4Box, ok bool) {
 	}
 	size := int64(binary.BigEndian.Uint32(h))
 	b = mp4Box{kind: string(h[4:8]), body: off + 8}
-	switch {
-	case size == 0: // to the end
+	switch size {
+	case 0: // to the end
 		size = limit - off
-	case size == 1:
+	case 1:
 		if len(h) < 16 {
 			return b, false
 		}

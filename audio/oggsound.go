@@ -132,7 +132,7 @@ func (l *oggLink) takePacket(b []byte) (sound bool, err error) {
 		if err != nil {
 			l.k.bad++
 			l.end, l.begun = true, true
-			return false, nil
+			return false, nil //nolint:nilerr // a damaged stream ends here; what was decoded before it counts
 		}
 		if !l.headers {
 			return false, l.k.start(l.dec.rate())
@@ -155,7 +155,7 @@ func (l *oggLink) takePacket(b []byte) (sound bool, err error) {
 func (l *oggLink) endPage(p oggPage) error {
 	first := !l.begun
 	l.begun = true
-	unit := int64(l.oggStream.rate / l.dec.rate()) // granules per sample of ours: 3 for Opus, else 1
+	unit := int64(l.rate / l.dec.rate()) // granules per sample of ours: 3 for Opus, else 1
 	x := l.page
 	if p.granule != oggNoPosition {
 		over := (l.position - p.granule) / unit

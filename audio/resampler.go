@@ -33,7 +33,9 @@ type resampler struct {
 	outputs int64
 }
 
-func newResampler(from, to int) *resampler {
+// newResampler goes from a rate in Hz to SampleRate.
+func newResampler(from int) *resampler {
+	const to = SampleRate
 	g := gcd(from, to)
 	r := &resampler{up: to / g, down: from / g}
 	cut := math.Min(1, float64(to)/float64(from)) // of the input's Nyquist frequency

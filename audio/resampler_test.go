@@ -8,7 +8,7 @@ import (
 )
 
 func resample(x []float32, from int) []float32 {
-	r := newResampler(from, SampleRate)
+	r := newResampler(from)
 	return r.flush(r.write(nil, x))
 }
 
@@ -69,7 +69,7 @@ func TestResamplerIsTheSameInPieces(t *testing.T) {
 	for _, rate := range []int{8000, 44100, 44099, 48000} {
 		x := speech(0.7, rate)
 		whole := resample(x, rate)
-		r := newResampler(rate, SampleRate)
+		r := newResampler(rate)
 		var y []float32
 		for i, n := 0, 1; i < len(x); i, n = i+n, n*3%997+1 {
 			y = r.write(y, x[i:min(i+n, len(x))])
@@ -121,7 +121,7 @@ func BenchmarkResampler(b *testing.B) {
 			out := make([]float32, 0, 11*SampleRate)
 			b.ResetTimer()
 			for b.Loop() {
-				r := newResampler(rate, SampleRate)
+				r := newResampler(rate)
 				r.flush(r.write(out[:0], x))
 			}
 			b.ReportMetric(10*float64(b.N)/b.Elapsed().Seconds(), "x-realtime")

@@ -47,7 +47,7 @@ func (k *sink) start(rate int) error {
 	k.end()
 	k.rate = rate
 	if rate != SampleRate {
-		k.res = newResampler(rate, SampleRate)
+		k.res = newResampler(rate)
 	}
 	return nil
 }
