@@ -78,6 +78,17 @@ fmt: ## Format the Go sources
 ci: ## What CI runs
 	@bash .ci/run
 
+##@ Measuring
+.PHONY: bench-peers
+bench-peers: whisperpool ## The same jobs through whisperpool and other balancers; two hours (SHORT=1: two minutes)
+	@scripts/bench-peers.sh $(if $(SHORT),-short) placement
+
+.PHONY: bench
+bench: whisperpool ## What proxying, 10,000 queued uploads and deciding cost (SHORT=1: coarsely)
+	@go test -run '^$$' -bench . -benchmem ./scheduler
+	@scripts/bench-peers.sh $(if $(SHORT),-short) proxying memory
+
+##@ Cleaning
 .PHONY: clean
 clean: ## Remove what was built in the tree; the cache stays
 	@rm -rf bin run

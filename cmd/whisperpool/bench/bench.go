@@ -81,6 +81,11 @@ type Load struct {
 
 	Requests int           // of Clients and Rate: that many in all, or
 	Duration time.Duration // new ones for so long
+
+	// Sustain keeps all clients of a closed loop busy, with further requests that are not counted,
+	// until the last of the counted ones has its answer. Without it the last requests have the
+	// endpoint ever more to themselves, and the mean is lower than that of a loop that goes on.
+	Sustain bool
 }
 
 // most bounds what is kept in memory: a sample is some 150 bytes.
@@ -101,6 +106,8 @@ func (l Load) Check() error {
 		return fmt.Errorf("numbers of requests, clients, rates and durations must be positive")
 	case l.Burst > 0 && (l.Requests > 0 || l.Duration > 0):
 		return fmt.Errorf("a burst has neither another number of requests nor a duration")
+	case l.Sustain && (l.Clients == 0 || l.Requests == 0):
+		return fmt.Errorf("only a number of requests in a closed loop can be sustained")
 	case l.Burst == 0 && (l.Requests > 0) == (l.Duration > 0):
 		return fmt.Errorf("say how many requests in all, or for how long; one of them")
 	case max(l.Burst, l.Requests) > most || l.Rate*l.Duration.Seconds() > most:

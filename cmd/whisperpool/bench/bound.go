@@ -72,6 +72,9 @@ func Bounds(load Load, kinds []Kind, arrived []time.Duration) *Bound {
 	return b
 }
 
+// Throughput is the most such jobs a second that any placement can do on these cards, X above.
+func Throughput(kinds []Kind) float64 { return price(kinds, math.MaxInt).throughput(math.MaxInt) }
+
 func equalJobs(kinds []Kind) bool {
 	return !slices.ContainsFunc(kinds, func(k Kind) bool {
 		return slices.ContainsFunc(k.Seconds, func(s float64) bool { return s != k.Seconds[0] })

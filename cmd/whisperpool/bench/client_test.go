@@ -41,7 +41,10 @@ func TestTargets(t *testing.T) {
 func serve(t *testing.T, handler http.HandlerFunc) (url string) {
 	t.Helper()
 	s := httptest.NewServer(handler)
-	t.Cleanup(s.Close)
+	t.Cleanup(func() {
+		s.CloseClientConnections() // Close alone waits for one that was opened and never used
+		s.Close()
+	})
 	return s.URL
 }
 

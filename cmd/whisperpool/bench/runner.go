@@ -12,7 +12,7 @@ type Send func(ctx context.Context, job Job) Outcome
 // Result is what a run was.
 type Result struct {
 	Samples     []Sample        // in the order in which they ended
-	Wall        time.Duration   // from the first start to the last end
+	Wall        time.Duration   // from the first start to the last end of a counted request
 	Hiccups     []time.Duration // how late a timer of the generator was, every few milliseconds
 	Interrupted bool            // ended by ctx before its time
 }
@@ -32,7 +32,10 @@ func Run(ctx context.Context, schedule *Schedule, send Send, watch *Progress) Re
 		r.open()
 	}
 	r.waiting.Wait()
-	result := Result{Samples: r.samples, Wall: time.Since(r.start), Hiccups: meter.stop()}
+	result := Result{Samples: r.samples, Hiccups: meter.stop()}
+	if n := len(r.samples); n > 0 {
+		result.Wall = r.samples[n-1].Done
+	}
 	result.Interrupted = ctx.Err() != nil
 	return result
 }
@@ -85,16 +88,31 @@ func (r *run) closed() {
 	for range load.Clients {
 		r.waiting.Go(func() {
 			for r.ctx.Err() == nil && (load.Duration == 0 || time.Since(r.start) < load.Duration) {
-				r.mu.Lock()
-				job, ok := r.schedule.Next()
-				r.mu.Unlock()
-				if !ok {
+				job, counted, ok := r.next()
+				switch {
+				case !ok:
 					return
+				case counted:
+					r.one(job)
+				default:
+					r.send(r.ctx, job)
 				}
-				r.one(job)
 			}
 		})
 	}
+}
+
+// next is the next job of a closed loop, and whether it is counted.
+func (r *run) next() (job Job, counted, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if job, ok = r.schedule.Next(); ok {
+		return job, true, true
+	}
+	if r.schedule.load.Sustain && len(r.samples) < r.schedule.load.Requests {
+		return r.schedule.further(), false, true
+	}
+	return Job{}, false, false
 }
 
 // open starts each request when it is due, however many are under way.

@@ -101,6 +101,27 @@ func TestClosedLoopKeepsItsClients(t *testing.T) {
 	})
 }
 
+// Without Sustain the last of three requests would have the server to itself.
+func TestSustainedLoopsStayFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(1, time.Second)
+		asked := 0
+		send := func(ctx context.Context, job Job) Outcome {
+			s.mu.Lock()
+			asked++
+			s.mu.Unlock()
+			return s.send(ctx, job)
+		}
+		r := Run(t.Context(), NewSchedule(Load{Clients: 2, Requests: 4, Sustain: true}, speech(t), 1), send, nil)
+		if got, want := latencies(r), []int64{1000, 2000, 2000, 2000}; !slices.Equal(got, want) || r.Wall != 4*time.Second {
+			t.Errorf("latencies %v in %v, want %v", got, r.Wall, want)
+		}
+		if asked != 5 {
+			t.Errorf("%d requests, want 4 and one that is not counted", asked)
+		}
+	})
+}
+
 // A server that stands still for ten seconds delays what comes meanwhile, and all of that is seen:
 // the requests start when they are due, and count from then.
 func TestOpenLoopSeesAStall(t *testing.T) {

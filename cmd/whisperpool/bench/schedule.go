@@ -37,7 +37,7 @@ func NewSchedule(load Load, audio Audio, seed uint64) *Schedule {
 // Next is the next job; ok is false after the last. How long a closed loop goes on that is bounded
 // by time is for its driver to know.
 func (s *Schedule) Next() (job Job, ok bool) {
-	if total := s.load.Total(); total > 0 && s.made == total {
+	if total := s.load.Total(); total > 0 && s.made >= total {
 		return Job{}, false
 	}
 	at := whenever
@@ -51,11 +51,17 @@ func (s *Schedule) Next() (job Job, ok bool) {
 		}
 		at = s.at
 	}
-	seconds, clip := s.audio.Pick(s.lengths)
-	job = Job{Index: s.made, At: at, Seconds: seconds, Clip: clip}
-	s.made++
-	return job, true
+	return s.make(at), true
 }
+
+func (s *Schedule) make(at time.Duration) Job {
+	seconds, clip := s.audio.Pick(s.lengths)
+	s.made++
+	return Job{Index: s.made - 1, At: at, Seconds: seconds, Clip: clip}
+}
+
+// further is a job after the last.
+func (s *Schedule) further() Job { return s.make(whenever) }
 
 // Jobs are all that are left, of a load whose end does not depend on the answers.
 func (s *Schedule) Jobs() []Job {

@@ -69,7 +69,7 @@ func TestLoadsSayWhatIsWrong(t *testing.T) {
 	for _, l := range []Load{
 		{}, {Burst: 5, Clients: 3}, {Burst: 5, Requests: 6}, {Burst: -1}, {Clients: 3}, {Clients: 3, Requests: 1, Duration: 1},
 		{Rate: math.NaN(), Requests: 1}, {Rate: -1, Requests: 1}, {Rate: math.Inf(1), Requests: 1}, {Clients: 1, Requests: -1},
-		{Burst: most + 1}, {Rate: 1e6, Duration: time.Hour},
+		{Burst: 3, Sustain: true}, {Clients: 3, Duration: 1, Sustain: true}, {Burst: most + 1}, {Rate: 1e6, Duration: time.Hour},
 	} {
 		if l.Check() == nil {
 			t.Errorf("%+v: no error", l)

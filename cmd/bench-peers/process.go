@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	readyWithin = 30 * time.Second // for a program to start
+	stopWithin  = 10 * time.Second // for a program to end by itself when it is told to
+)
+
+// processes are the programs that were started, to be stopped in the opposite order. Each works in a
+// folder of its own below dir, where its log is.
+type processes struct {
+	dir string
+
+	mu  sync.Mutex
+	all []*process
+}
+
+type process struct {
+	name  string
+	cmd   *exec.Cmd
+	log   string
+	ended chan struct{}
+}
+
+// start runs a program with these environment variables on top of what a program needs anyway.
+// Folders for data and configuration are its own, so that nothing is found of other runs.
+func (ps *processes) start(name string, env []string, path string, args ...string) (*process, error) {
+	dir := filepath.Join(ps.dir, name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	p := &process{name: name, cmd: exec.Command(path, args...), log: log.Name(), ended: make(chan struct{})}
+	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, log, log
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir}, env...)
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("cannot start %s: %w", name, err)
+	}
+	go func() {
+		_ = p.cmd.Wait() // how it ended is in its log
+		close(p.ended)
+	}()
+	ps.mu.Lock()
+	ps.all = append(ps.all, p)
+	ps.mu.Unlock()
+	return p, nil
+}
+
+// stop ends all of them, the last first, and waits until they have.
+func (ps *processes) stop() {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for i := len(ps.all) - 1; i >= 0; i-- {
+		p := ps.all[i]
+		_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+		select {
+		case <-p.ended:
+		case <-time.After(stopWithin):
+			_ = p.cmd.Process.Kill()
+			<-p.ended
+		}
+	}
+	ps.all = nil
+}
+
+// pids are those of the programs that run.
+func (ps *processes) pids() []int {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	var pids []int
+	for _, p := range ps.all {
+		pids = append(pids, p.cmd.Process.Pid)
+	}
+	return pids
+}
+
+// ready waits until url answers 200; the error has the end of the program's log.
+func (p *process) ready(ctx context.Context, url string) error {
+	within, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		if _, err := get(within, url); err == nil {
+			return nil
+		}
+		select {
+		case <-p.ended:
+			return fmt.Errorf("%s ended at its start: %s", p.name, p.lastWords())
+		case <-within.Done():
+			return fmt.Errorf("%s does not answer at %s: %s", p.name, url, p.lastWords())
+		case <-ticker.C:
+		}
+	}
+}
+
+func (p *process) lastWords() string {
+	const most = 600
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	if len(text) > most {
+		text = text[len(text)-most:]
+	}
+	return strings.TrimSpace(string(text))
+}
+
+var asking = &http.Client{Timeout: 5 * time.Second}
+
+// get is the body of a 200 answer.
+func get(ctx context.Context, url string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := asking.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 8<<20))
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s", url, response.Status)
+	}
+	return body, nil
+}
+
+// freePort is a port of the loopback interface that nobody listened on a moment ago.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // no name is looked up
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// find is the path of a program: on PATH, or where Debian puts servers.
+func find(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	if path := filepath.Join("/usr/sbin", name); isProgram(path) {
+		return path, nil
+	}
+	return "", fmt.Errorf("%s is not installed", name)
+}
+
+func isProgram(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+// version is the first line that a program prints about itself.
+func version(path string, args ...string) string {
+	text, err := exec.Command(path, args...).CombinedOutput() //nolint:noctx // it ends at once
+	var failed *exec.ExitError
+	if err != nil && !errors.As(err, &failed) {
+		return "unknown"
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
+	return line
+}
