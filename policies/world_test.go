@@ -110,6 +110,8 @@ type world struct {
 	took    []float64                 // response times in seconds, in order of settling
 	picks   map[string]int            // by card name
 	lost    int
+	// refusing: a full backend answers 503, rather than never being sent a job.
+	refusing bool
 }
 
 func newWorld(t *testing.T, policy string, seed uint64, pool []card) *world {
@@ -185,10 +187,11 @@ func (w *world) run() {
 		if len(w.agenda) > 0 && w.agenda[0].at < at {
 			busiest, at = nil, w.agenda[0].at
 		}
-		if at == math.MaxInt64 {
+		wake, ok := w.core.NextWake()
+		if at == math.MaxInt64 && (!ok || w.core.Snapshot().Queued == 0) {
 			break
 		}
-		if wake, ok := w.core.NextWake(); ok && wake < at {
+		if ok && wake < at {
 			w.now = wake
 			w.carryOut(w.core.Step(wake, scheduler.Ticked{}))
 			continue
@@ -238,10 +241,14 @@ func (w *world) carryOut(decisions []scheduler.Decision) {
 			if g.fault == gray {
 				noise *= 20
 			}
-			g.running = append(g.running, &work{d.Attempt, d.Job, g.service(w.audio[d.Job]) * noise})
-			if len(g.running) > g.slots {
-				w.t.Fatalf("%s runs %d jobs on %d slots", d.Backend, len(g.running), g.slots)
+			if len(g.running) == g.slots {
+				if !w.refusing {
+					w.t.Fatalf("%s is sent a job and has no free slot of %d", d.Backend, g.slots)
+				}
+				w.at(w.now.Add(5*time.Millisecond), scheduler.Finished{Attempt: d.Attempt, Outcome: scheduler.Outcome{Result: scheduler.Busy}})
+				continue
 			}
+			g.running = append(g.running, &work{d.Attempt, d.Job, g.service(w.audio[d.Job]) * noise})
 		case scheduler.Settle:
 			if d.Reason != scheduler.Served {
 				w.lost++

@@ -19,8 +19,11 @@ type Backend struct {
 	Class   string // GPU class, "" when not told
 	// Models restricts what is sent there; nil: what the backend reports.
 	Models []string
-	// Slots is the useful parallelism; 0: what the backend reports, else 1.
+	// Slots is the useful parallelism; 0: what the backend reports, else what is discovered, else 1.
 	Slots int
+	// Discover: where slots are neither told nor reported, more are tried while throughput rises. Not for
+	// servers that run one job at a time and let others wait.
+	Discover bool
 	// Prior is the service time to expect before anything was learned, as Fixed + PerSecond times
 	// the seconds of audio; both zero: unknown.
 	Prior Law

@@ -128,6 +128,9 @@ func (s *Scheduler) judge(a *attempt, o Outcome) {
 			s.ask(b)
 		}
 	case Busy:
+		if b.refused(s.now) && o.RetryAfter == 0 {
+			break // one job too many is no reason to leave it alone
+		}
 		if h.pause(s.now, o.RetryAfter) {
 			verdict = breaker.Bad
 			b.failed++

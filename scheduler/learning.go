@@ -35,6 +35,9 @@ func (s *Scheduler) learn(a *attempt, o Outcome) {
 	best := s.bestOfClass(a.backend, a.job.class.modelIndex, a.speed)
 	switch {
 	case o.Result == Success && o.Words:
+		if a.speed.SeenAlone() && elapsed > 0 {
+			s.discover(a.backend, elapsed.Seconds()/(cost*a.speed.Theta(1)), occupancy)
+		}
 		a.speed.Observe(time.Duration(s.now), elapsed, cost, occupancy, best)
 	case o.Result == Aborted, o.Result == Failed && a.timeout > 0 && elapsed >= a.timeout:
 		a.speed.Exceeded(time.Duration(s.now), elapsed, cost, occupancy, best)

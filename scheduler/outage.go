@@ -9,6 +9,7 @@ import (
 // review looks for jobs that nobody can take, after everything that may have changed a backend.
 func (s *Scheduler) review() {
 	for _, b := range s.pool {
+		b.lapse(s.now)
 		h := &b.health
 		if h.away() && s.now >= h.awayUntil {
 			h.condition = up

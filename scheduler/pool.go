@@ -20,10 +20,11 @@ type backend struct {
 	area   float64
 	areaAt Instant
 
-	speeds []*estimator.Speed // by model index; nil where never asked for
-	health health
-	served uint64
-	failed uint64
+	speeds    []*estimator.Speed // by model index; nil where never asked for
+	discovery discovery
+	health    health
+	served    uint64
+	failed    uint64
 
 	// Scratch space of a placement round.
 	idle     int             // slots that a job could start in at once
@@ -70,6 +71,7 @@ func (s *Scheduler) introduce(b *backend, told Backend) {
 	b.Backend = told
 	b.load = Load{}
 	b.speeds = nil
+	b.discovery = discovery{}
 	b.health = newHealth(s, told.Checked)
 	b.draining = false
 }
@@ -124,7 +126,7 @@ func (s *Scheduler) reported(e Reported) {
 	if b.load.Instance == "" {
 		b.load.Instance = was.Instance
 	} else if was.Instance != "" && was.Instance != b.load.Instance {
-		b.speeds = nil // another server at a known address starts anew
+		b.speeds, b.discovery = nil, discovery{} // another server at a known address starts anew
 		b.health.restarted(s.now)
 	}
 	if b.load.Slots <= 0 {
@@ -139,13 +141,15 @@ func (s *Scheduler) reported(e Reported) {
 	s.servingChanged()
 }
 
-// slots is the useful parallelism: configured, else reported, else 1.
+// slots is the useful parallelism: configured, else reported, else discovered where that is allowed, else 1.
 func (b *backend) slots() int {
 	switch {
 	case b.Slots > 0:
 		return b.Slots
 	case b.load.Slots > 0:
 		return min(b.load.Slots, slotsMax)
+	case b.Discover:
+		return b.discovery.slots()
 	default:
 		return 1
 	}

@@ -72,7 +72,7 @@ func (c *chaos) config() scheduler.Config {
 	c.slots = map[scheduler.BackendID]int{}
 	for i := range int(c.next()) % 6 {
 		b := scheduler.Backend{ID: scheduler.BackendID(fmt.Sprintf("b%d", i)), Address: "x", Slots: 1 + int(c.next())%3}
-		switch c.next() % 6 {
+		switch c.next() % 7 {
 		case 0:
 			b.Checked = true
 		case 1:
@@ -83,9 +83,13 @@ func (c *chaos) config() scheduler.Config {
 			b.Prior = scheduler.Law{Fixed: 100 * time.Millisecond, PerSecond: 10 * time.Millisecond}
 		case 4:
 			b.Address = "y"
+		case 5:
+			b.Slots, b.Discover = 0, true
 		}
 		cfg.Backends = append(cfg.Backends, b)
-		c.slots[b.ID] = b.Slots
+		if c.slots[b.ID] = b.Slots; b.Discover {
+			c.slots[b.ID] = 64
+		}
 	}
 	return cfg
 }

@@ -17,7 +17,7 @@ import (
 // scheduler is one of them. To accept a difference run with -rewrite, and explain each line of it.
 //
 //	config [policy=] [attempts=] [max-requests=] [max-bytes=] [max-wait=] [max-per-tenant=] [order=] [failures=] [seed=]
-//	ID [class=] [slots=] [models=a,b] [checked] [prior=FIXED+PERSECOND] [address=]
+//	ID [class=] [slots=] [models=a,b] [checked] [discover] [prior=FIXED+PERSECOND] [address=]
 //
 // applies a configuration, the first time to a new scheduler (at=TIME else).
 //
@@ -180,6 +180,7 @@ func configOf(d *datadriven.TestData) (cfg scheduler.Config, at scheduler.Instan
 			backend.Models = strings.Split(m, ",")
 		}
 		_, backend.Checked = b.args["checked"]
+		_, backend.Discover = b.args["discover"]
 		if law, ok := b.args["prior"]; ok {
 			fixed, per, _ := strings.Cut(law, "+")
 			l := parser{args: map[string]string{"fixed": fixed, "per": per}}

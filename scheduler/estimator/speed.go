@@ -54,6 +54,9 @@ func (s *Speed) Known() bool { return s.n > 0 || s.guessed }
 // Observations counts what it was learned from.
 func (s *Speed) Observations() int { return s.n }
 
+// SeenAlone says whether a job that ran alone has been observed.
+func (s *Speed) SeenAlone() bool { return s.levels[0].n > 0 }
+
 // Spread is the standard deviation of the log of actual / predicted.
 func (s *Speed) Spread() float64 {
 	if s.n == 0 {
