@@ -30,6 +30,11 @@ type memoryUse struct {
 	Answered int       `json:"answered"`
 }
 
+const (
+	uploadMemory = 256 << 20 // what whisper_pool keeps of uploads in memory, by default
+	uploadBytes  = 1_000_000
+)
+
 // memoryGiveUp bounds the waiting for all uploads to be queued.
 const memoryGiveUp = 8 * time.Minute
 
@@ -41,8 +46,8 @@ func (o options) memory(ctx context.Context, out, say io.Writer) error {
 		use.Uploads = 1000
 	}
 	const slots = 4
-	if err := bench.CheckFiles(2 * use.Uploads); err != nil {
-		return fmt.Errorf("the proxy needs a socket and a file for each upload: %w", err)
+	if err := bench.CheckFiles(2*use.Uploads - uploadMemory/uploadBytes); err != nil {
+		return fmt.Errorf("the proxy needs a socket for each upload, and a file for each that does not fit its memory: %w", err)
 	}
 	backend, err := startResponder(true)
 	if err != nil {
@@ -131,14 +136,11 @@ func (s proxyStatus) fill(ctx context.Context, use *memoryUse, queued int, done 
 	defer ticker.Stop()
 	for {
 		text, err := get(within, s.url+"/metrics")
-		if err != nil {
-			return err
+		var depth float64
+		if err == nil { // else it is busy with the uploads
+			depth, err = metric(text, `whisperpool_queue_depth{pool="default"}`)
 		}
-		depth, err := metric(text, `whisperpool_queue_depth{pool="default"}`)
-		if err != nil {
-			return err
-		}
-		if use.Queued = int(depth); use.Queued >= queued {
+		if use.Queued = int(depth); err == nil && use.Queued >= queued {
 			use.Arrived = time.Since(started).Seconds()
 			inMemory, err1 := metric(text, `whisperpool_upload_bytes{place="memory",pool="default"}`)
 			inFiles, err2 := metric(text, `whisperpool_upload_bytes{place="file",pool="default"}`)
@@ -154,7 +156,7 @@ func (s proxyStatus) fill(ctx context.Context, use *memoryUse, queued int, done 
 			s := bench.Summarize(result)
 			return fmt.Errorf("the load ended before all was queued: %d of %d answered, %+v", s.OK, s.Requests, s.Problems)
 		case <-within.Done():
-			return fmt.Errorf("after %v only %d of %d are queued", time.Since(started).Round(time.Second), use.Queued, queued)
+			return fmt.Errorf("after %v %d of %d are queued, last error: %w", time.Since(started).Round(time.Second), use.Queued, queued, err)
 		case <-ticker.C:
 		}
 	}
