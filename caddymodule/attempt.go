@@ -32,7 +32,7 @@ const staleWithin = 2 * time.Second
 func (t *transcription) try(ctx context.Context, a dispatcher.Attempt) scheduler.Outcome {
 	m := t.pool.member(a.Backend)
 	if m == nil {
-		return scheduler.Outcome{Result: scheduler.Died, Detail: "the backend was just taken out of the configuration"}
+		return scheduler.Outcome{Result: scheduler.Died, Unreached: true, Detail: "the backend was just taken out of the configuration"}
 	}
 	b, kind := t.pool.hold(m)
 	defer b.generation.release()
@@ -75,13 +75,13 @@ func (t *transcription) attempt(ctx context.Context, a dispatcher.Attempt, b *ba
 	}
 	req.Header.Set("X-Request-Id", t.requestID)
 	began := time.Now()
-	resp, err := b.roundTrip(req)
+	resp, reached, err := b.roundTrip(req)
 	var verdict upstream.Verdict
 	if err == nil {
 		verdict, err = kind.Read(resp, asked)
 	}
 	if err != nil {
-		return t.broken(ctx, b, err)
+		return t.broken(ctx, b, reached, err)
 	}
 	switch verdict.Class {
 	case upstream.OK:
@@ -104,8 +104,9 @@ func (t *transcription) attempt(ctx context.Context, a dispatcher.Attempt, b *ba
 	}
 }
 
-// broken is the outcome of an attempt whose connection failed or was ended.
-func (t *transcription) broken(ctx context.Context, b *backend, err error) scheduler.Outcome {
+// broken is the outcome of an attempt whose connection failed or was ended; reached says whether there
+// was one.
+func (t *transcription) broken(ctx context.Context, b *backend, reached bool, err error) scheduler.Outcome {
 	var own *spoolError
 	switch {
 	case errors.Is(context.Cause(ctx), dispatcher.ErrGivenUp):
@@ -118,7 +119,7 @@ func (t *transcription) broken(ctx context.Context, b *backend, err error) sched
 		return scheduler.Outcome{Result: scheduler.ClientError, Detail: "spool: " + own.Error()} // not the backend's fault
 	}
 	t.pool.log().Debug("connection failed", zap.String("request", t.requestID), zap.String("backend", string(b.id)), zap.Error(err))
-	return scheduler.Outcome{Result: scheduler.Died, Detail: connectionFault(err)}
+	return scheduler.Outcome{Result: scheduler.Died, Unreached: !reached, Detail: connectionFault(err)}
 }
 
 func internalProblem(message string) *transcript.Error {
@@ -145,30 +146,33 @@ func (b *backend) dress(req *http.Request) *http.Request {
 
 // roundTrip sends an attempt's request. A kept connection that turns out to have been closed before
 // any byte came back is redialled once, and counts as nothing: the backend never saw the request.
-// net/http does so for GET alone.
-func (b *backend) roundTrip(req *http.Request) (*http.Response, error) {
+// net/http does so for GET alone. reached says whether there was a connection in the end.
+func (b *backend) roundTrip(req *http.Request) (resp *http.Response, reached bool, err error) {
 	req = b.dress(req)
-	var reused, answered atomic.Bool
+	var connected, reused, answered atomic.Bool
 	var written atomic.Pointer[time.Time]
 	trace := &httptrace.ClientTrace{
-		GotConn:              func(info httptrace.GotConnInfo) { reused.Store(info.Reused) },
+		GotConn:              func(info httptrace.GotConnInfo) { connected.Store(true); reused.Store(info.Reused) },
 		GotFirstResponseByte: func() { answered.Store(true) },
 		WroteRequest:         func(httptrace.WroteRequestInfo) { now := time.Now(); written.Store(&now) },
 	}
-	resp, err := b.attempts.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), trace))
+	resp, err = b.attempts.RoundTrip(req)
 	if err == nil || !reused.Load() || answered.Load() || req.Context().Err() != nil || req.GetBody == nil {
-		return resp, err
+		return resp, connected.Load(), err
 	}
 	if at := written.Load(); at != nil && time.Since(*at) > staleWithin || !brokeOff(err) {
-		return nil, err
+		return nil, true, err
 	}
 	body, bodyErr := req.GetBody()
 	if bodyErr != nil {
-		return nil, err
+		return nil, true, err
 	}
 	closeIdle(b.attempts) // the others are as old
+	connected.Store(false)
 	req.Body = body
-	return b.attempts.RoundTrip(req)
+	resp, err = b.attempts.RoundTrip(req)
+	return resp, connected.Load(), err
 }
 
 // brokeOff tells errors of a connection that the other side has closed from all others.

@@ -10,5 +10,5 @@ func diskFree(dir string) (bytes int64, ok bool) {
 	if err := syscall.Statfs(dir, &stat); err != nil {
 		return 0, false
 	}
-	return int64(stat.Bavail) * int64(stat.Bsize), true
+	return int64(stat.Bavail) * int64(stat.Bsize), true //nolint:unconvert // Bsize has other types elsewhere
 }

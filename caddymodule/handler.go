@@ -111,7 +111,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !ours || r.Method == http.MethodOptions {
 		return next.ServeHTTP(w, r)
 	}
-	if r.Method != method && !(r.Method == http.MethodHead && method == http.MethodGet) {
+	if r.Method != method && (r.Method != http.MethodHead || method != http.MethodGet) {
 		h.refuseMethod(w, r, method)
 		return nil
 	}

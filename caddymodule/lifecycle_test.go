@@ -218,11 +218,7 @@ func TestTwoSitesOnePool(t *testing.T) {
 	answers := make(chan response, 2)
 	for _, url := range []string{p.url, second} {
 		go func() {
-			r, err := (&proxy{t: t, url: url}).postWith(context.Background(), transcriptions, nil, wav(1), "model=whisper-1")
-			if err != nil {
-				t.Error(err)
-			}
-			answers <- r
+			answers <- (&proxy{t: t, url: url}).post(transcriptions, wav(1), "model=whisper-1")
 		}()
 	}
 	eventually(t, "one runs, one waits", func() bool {

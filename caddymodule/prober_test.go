@@ -192,12 +192,13 @@ func oneAnswerAConnection(conn net.Conn, broken, answered *atomic.Int32) {
 			return
 		}
 		body := `{"text":"ask not what"}`
-		if req.Method == http.MethodGet {
+		switch {
+		case req.Method == http.MethodGet:
 			body = `{"object":"list","data":[{"id":"base"}]}`
-		} else if !first {
+		case !first:
 			broken.Add(1)
 			return
-		} else {
+		default:
 			answered.Add(1)
 		}
 		_, _ = io.Copy(io.Discard, req.Body)

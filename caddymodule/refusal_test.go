@@ -74,9 +74,9 @@ func TestRefusesBadForms(t *testing.T) {
 		status                  int
 		says                    string
 	}{
-		{"JSON", "application/json", `{"file":"x"}`, 415, "multipart/form-data"},
-		{"no content type", "", "x", 415, "multipart/form-data"},
-		{"no boundary", "multipart/form-data", "x", 415, "multipart/form-data"},
+		{"JSON", "application/json", `{"file":"x"}`, 400, "multipart/form-data"},
+		{"no content type", "", "x", 400, "multipart/form-data"},
+		{"no boundary", "multipart/form-data", "x", 400, "multipart/form-data"},
 		{"no parts", "multipart/form-data; boundary=x", "hello", 400, "damaged or cut short"},
 		{"empty", "multipart/form-data; boundary=x", "", 400, "damaged or cut short"},
 		{"cut short", "multipart/form-data; boundary=x", model + file[:len(file)-50], 400, "damaged or cut short"},

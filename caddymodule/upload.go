@@ -33,12 +33,6 @@ type upload struct {
 	strangers   []string // names of other fields that had a file
 }
 
-func (u *upload) close() {
-	if u.file != nil {
-		u.file.Close()
-	}
-}
-
 // body reads a request's body, counts it, and remembers how it ended: a form that is cut short is the
 // client's fault only when the body itself was whole.
 type body struct {
@@ -84,10 +78,8 @@ func (b *body) ended() bool { return b.err == io.EOF }
 func (h *Handler) boundary(r *http.Request) (string, *transcript.Error) {
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "multipart/form-data" || params["boundary"] == "" {
-		problem := transcript.Invalid("", "invalid_content_type",
+		return "", transcript.Invalid("", "invalid_content_type",
 			"the request must be multipart/form-data with a field named file, such as curl -F file=@audio.wav sends")
-		problem.Status = http.StatusUnsupportedMediaType
-		return "", problem
 	}
 	if r.ContentLength > h.Upload.MaxSize {
 		return "", h.tooLarge()

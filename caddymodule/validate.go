@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"net/textproto"
 	"regexp"
 	"slices"
@@ -77,7 +76,7 @@ func checkHeaderOps(ops *headers.HeaderOps) error {
 	if ops == nil {
 		return nil
 	}
-	fields := slices.Concat(slices.Sorted(maps.Keys(http.Header(ops.Add))), slices.Sorted(maps.Keys(http.Header(ops.Set))),
+	fields := slices.Concat(slices.Sorted(maps.Keys(ops.Add)), slices.Sorted(maps.Keys(ops.Set)),
 		slices.Sorted(maps.Keys(ops.Replace)), ops.Delete)
 	for _, field := range fields {
 		if field == "*" || strings.Contains(field, "*") {
