@@ -258,7 +258,7 @@ func TestTheResponderAnswersWhenReleased(t *testing.T) {
 func TestAProgramThatEndsSaysWhy(t *testing.T) {
 	ps := &processes{dir: t.TempDir()}
 	defer ps.stop()
-	p, err := ps.start("sh", nil, "/bin/sh", "-c", "echo no such card; exit 3")
+	p, err := ps.start("sh", "/bin/sh", "-c", "echo no such card; exit 3")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,7 @@ func startProgram(ctx context.Context, ps *processes, name, path string, chosen 
 			return nil, err
 		}
 	}
-	process, err := ps.start(name, nil, path, prog.args...)
+	process, err := ps.start(name, path, prog.args...)
 	if err != nil {
 		return nil, err
 	}

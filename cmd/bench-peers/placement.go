@@ -137,10 +137,11 @@ func (m placement) once(ctx context.Context, w workload, r running, backends []*
 	if err := idle(ctx, backends); err != nil {
 		return run{}, err
 	}
-	before, cpu := 0.0, cpuNow()
-	if before, err = busySeconds(ctx, backends); err != nil {
+	before, err := busySeconds(ctx, backends)
+	if err != nil {
 		return run{}, err
 	}
+	cpu := cpuNow()
 	result := bench.Run(ctx, bench.NewSchedule(load, audio, seed), client.Send, nil)
 	if ctx.Err() != nil {
 		return run{}, ctx.Err()

@@ -53,7 +53,7 @@ func startPool(ctx context.Context, ps *processes, program string, p pool, speed
 			}
 			b := &backend{name: fmt.Sprintf("%s-%d", strings.ToLower(c.Class), i+1), class: c.Class, address: fmt.Sprintf("127.0.0.1:%d", port)}
 			b.speed = 1 / meanSeconds(c.Class, 12)
-			process, err := ps.start(b.name, nil, program, "--engine", "emulator", "--emulate-class", c.Class, "--emulate-model", model,
+			process, err := ps.start(b.name, program, "--engine", "emulator", "--emulate-class", c.Class, "--emulate-model", model,
 				"--slots", "1", "--queue", "100000", "--speed-up", strconv.FormatFloat(speedUp, 'g', -1, 64),
 				"--seed", strconv.Itoa(len(all)+1), "--listen", b.address, "--log-level", "warn", "--ffmpeg", "off")
 			if err != nil {

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -25,8 +24,6 @@ const (
 // folder of its own below dir, where its log is.
 type processes struct {
 	dir string
-
-	mu  sync.Mutex
 	all []*process
 }
 
@@ -37,9 +34,9 @@ type process struct {
 	ended chan struct{}
 }
 
-// start runs a program with these environment variables on top of what a program needs anyway.
-// Folders for data and configuration are its own, so that nothing is found of other runs.
-func (ps *processes) start(name string, env []string, path string, args ...string) (*process, error) {
+// start runs a program. Its folders for data and configuration are its own, so that nothing is found
+// of other runs.
+func (ps *processes) start(name, path string, args ...string) (*process, error) {
 	dir := filepath.Join(ps.dir, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -49,9 +46,10 @@ func (ps *processes) start(name string, env []string, path string, args ...strin
 		return nil, err
 	}
 	defer log.Close()
-	p := &process{name: name, cmd: exec.Command(path, args...), log: log.Name(), ended: make(chan struct{})}
+	p := &process{name: name, log: log.Name(), ended: make(chan struct{})}
+	p.cmd = exec.Command(path, args...) //nolint:noctx // stop ends them, in order
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, log, log
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir}, env...)
+	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", name, err)
 	}
@@ -59,16 +57,12 @@ func (ps *processes) start(name string, env []string, path string, args ...strin
 		_ = p.cmd.Wait() // how it ended is in its log
 		close(p.ended)
 	}()
-	ps.mu.Lock()
 	ps.all = append(ps.all, p)
-	ps.mu.Unlock()
 	return p, nil
 }
 
 // stop ends all of them, the last first, and waits until they have.
 func (ps *processes) stop() {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
 	for i := len(ps.all) - 1; i >= 0; i-- {
 		p := ps.all[i]
 		_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
@@ -80,17 +74,6 @@ func (ps *processes) stop() {
 		}
 	}
 	ps.all = nil
-}
-
-// pids are those of the programs that run.
-func (ps *processes) pids() []int {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	var pids []int
-	for _, p := range ps.all {
-		pids = append(pids, p.cmd.Process.Pid)
-	}
-	return pids
 }
 
 // ready waits until url answers 200; the error has the end of the program's log.

@@ -131,7 +131,7 @@ func startCaddy(ctx context.Context, ps *processes, name, program, caddyfile str
 	if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(caddyfile), 0o644); err != nil {
 		return nil, "", err
 	}
-	p, err := ps.start(name, nil, program, "run", "--config", "Caddyfile")
+	p, err := ps.start(name, program, "run", "--config", "Caddyfile")
 	if err != nil {
 		return nil, "", err
 	}
@@ -185,7 +185,7 @@ func (c proxyCost) text(w io.Writer) {
 		fmt.Fprintf(t, "%s\t%.0f\t(%.0f-%.0f)\t%.3f\t(%.3f-%.3f)\t%.3f\t%.3f\t\n", x.Way, median(x.Rate), slices.Min(x.Rate), slices.Max(x.Rate),
 			1000*median(x.P50), 1000*slices.Min(x.P50), 1000*slices.Max(x.P50), 1000*median(x.P99), 1000*median(x.CPU))
 	}
-	t.Flush()
+	_ = t.Flush() // like all of the text
 	stock, own := c.way(reverseProxy), c.way(ours)
 	var rates, added, others []float64
 	for i := range own.Rate {

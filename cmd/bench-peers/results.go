@@ -138,7 +138,7 @@ func (r results) text(w io.Writer) {
 			}
 			fmt.Fprintf(t, "%.1f\t%s\t\n", l.errorPercent, l.series.Told)
 		}
-		t.Flush()
+		_ = t.Flush() // like all of the text
 		if best := c.best(); best != nil && best.oursMean > 0 {
 			fmt.Fprintf(w, "  %.2f times the mean and %.2f times the p99 of the best of the others, %s\n", best.oursMean, best.oursP99, best.series.Peer)
 		}

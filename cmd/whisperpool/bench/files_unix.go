@@ -14,10 +14,9 @@ const filesSpare = 64
 // runtime has raised the soft limit to the hard one already.)
 func CheckFiles(connections int) error {
 	var limit syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
-		return nil // then it will be seen
-	}
-	if files := uint64(max(0, connections)) + filesSpare; files > uint64(limit.Cur) {
+	known := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil
+	files := uint64(max(0, connections)) + filesSpare
+	if known && files > uint64(limit.Cur) { //nolint:unconvert // it is signed on some systems
 		return fmt.Errorf("%d requests at once may need %d open files, and this process may have %d; raise the limit with ulimit -n %d, or make a smaller load", connections, files, limit.Cur, files)
 	}
 	return nil

@@ -96,7 +96,7 @@ func (r Report) Text(w io.Writer) {
 			}
 			fmt.Fprintf(t, "bound\t%s\t\t\t%s\t\t\t\t\n", short(b.Mean), p95)
 		}
-		t.Flush()
+		_ = t.Flush() // like all of the text
 		if b := r.Bound; b != nil {
 			fmt.Fprintf(w, "the mean is %.3f times the bound: %s\n", l.Mean/b.Mean, b.What)
 		}
@@ -122,7 +122,7 @@ func (s Summary) textBackends(w io.Writer) {
 		}
 		fmt.Fprintf(t, "%s\t%d\t%.0f\t%s\t\n", nameOr(b.Backend, "(not said)"), b.Requests, b.Audio, service)
 	}
-	t.Flush()
+	_ = t.Flush() // like all of the text
 }
 
 func nameOr(name, other string) string {

@@ -97,7 +97,7 @@ func (t Table) Text(w io.Writer) {
 		}
 		fmt.Fprintln(out)
 	}
-	out.Flush()
+	_ = out.Flush() // like all of the text
 	for _, note := range t.Notes {
 		fmt.Fprintf(w, "note: %s\n", note)
 	}
