@@ -89,6 +89,7 @@ func (b *balancer) changed(c *card) {
 func (b *balancer) measure()                        {}
 func (b *balancer) wake() (scheduler.Instant, bool) { return 0, false }
 func (b *balancer) awake()                          {}
+func (b *balancer) finds() bool                     { return false }
 func (b *balancer) describe(*Result)                {}
 
 // finish checks that jobs are neither made nor lost.

@@ -86,10 +86,16 @@ type slots struct {
 	on      map[scheduler.AttemptID]scheduler.BackendID
 }
 
+// discoveredMax is the most slots that the scheduler tries where nobody tells it their number. That it
+// goes no further than a card allows is not for a checker to say: it tries, and is refused.
+const discoveredMax = 64
+
 func newSlots(cfg scheduler.Config) *slots {
 	s := &slots{map[scheduler.BackendID]int{}, map[scheduler.BackendID]int{}, map[scheduler.AttemptID]scheduler.BackendID{}}
 	for _, b := range cfg.Backends {
-		s.limit[b.ID] = max(1, b.Slots)
+		if s.limit[b.ID] = max(1, b.Slots); b.Discover {
+			s.limit[b.ID] = discoveredMax
+		}
 	}
 	return s
 }

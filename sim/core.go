@@ -47,6 +47,9 @@ func newCore(e *engine, watch []Checker) (*core, error) {
 			ID: scheduler.BackendID(g.Name), Address: g.Name, Class: g.Class, Slots: g.Slots,
 			Models: []string{e.sc.Model}, Checked: true, Prior: c.prior(i),
 		}
+		if e.sc.Discover {
+			b.Slots, b.Discover = 0, true
+		}
 		cfg.Backends = append(cfg.Backends, b)
 		c.byID[b.ID] = g
 	}
@@ -186,6 +189,7 @@ func (c *core) changed(g *card) {
 
 func (c *core) wake() (scheduler.Instant, bool) { return c.scheduler.NextWake() }
 func (c *core) awake()                          { c.step(scheduler.Ticked{}) }
+func (c *core) finds() bool                     { return true }
 
 // probeLater asks for a card's health at every interval.
 func (c *core) probeLater(g *card) {
@@ -222,6 +226,9 @@ func (c *core) describe(r *Result) {
 	if len(c.ratios) > 0 {
 		q := quantiles(c.ratios)
 		r.Prediction = &Prediction{Jobs: len(c.ratios), P10: q(0.1), P50: q(0.5), P90: q(0.9)}
+	}
+	for i, b := range c.scheduler.Snapshot().Backends {
+		r.Backends[i].Slots = b.Slots
 	}
 	for _, change := range c.changes {
 		r.SpeedChanges = append(r.SpeedChanges, change.SpeedChange)

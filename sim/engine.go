@@ -21,6 +21,8 @@ type front interface {
 	// wake is when the front wants to be asked again, if nothing happens before; false: never.
 	wake() (scheduler.Instant, bool)
 	awake()
+	// finds says whether it is the one that is to discover slots.
+	finds() bool
 	// finish is called at the end, and says what does not add up.
 	finish() []string
 	// describe adds to the result what the front alone knows.
@@ -143,6 +145,10 @@ func (e *engine) send(c *card, w *work) {
 	case Failing:
 		e.fail(w, failsAfter, scheduler.Outcome{Result: scheduler.Failed, Detail: "status 500"})
 	default:
+		if e.sc.Discover && len(c.running) == c.Slots && e.front.finds() {
+			e.fail(w, refusedAfter, scheduler.Outcome{Result: scheduler.Busy, Detail: "status 503"})
+			return
+		}
 		c.take(e.now, w)
 	}
 }

@@ -185,3 +185,24 @@ func (w *threeEach) Observed(now scheduler.Instant, ev scheduler.Event, ds []sch
 }
 
 func (w *threeEach) Ended(scheduler.Snapshot) error { return nil }
+
+// TestSlotsAreDiscovered where nobody tells: most of what the cards can do side by side is used, and what
+// they refuse costs nobody a transcript.
+func TestSlotsAreDiscovered(t *testing.T) {
+	sc := scenario("latency_aware", cards(1, t4.with(4, 1.5), 1, a10g.with(8, 2.5), 1, h100.with(16, 5)), Load{Clients: 48}, 3000)
+	sc.WarmUp, sc.Discover = 3000, true
+	r := run(t, sc)
+	if r.Errors > 0 || r.Ratio > 1.25 {
+		t.Errorf("%d errors, %.3f of the bound", r.Errors, r.Ratio)
+	}
+	for _, b := range r.Backends {
+		if b.Slots < 2 {
+			t.Errorf("%s: %d slots were found to be useful", b.Name, b.Slots)
+		}
+	}
+	sc.Cards = cards(1, t4.with(3, 0), 1, h100.with(2, 0)) // as many as there are, and a refusal beyond
+	r = run(t, sc)
+	if r.Errors > 0 || r.Backends[0].Slots != 3 || r.Backends[1].Slots != 2 {
+		t.Errorf("%d errors, backends %+v, want 3 and 2 slots", r.Errors, r.Backends)
+	}
+}

@@ -45,7 +45,8 @@ type BackendResult struct {
 	Class  string  `json:"class,omitempty"`
 	Sent   int     `json:"sent"`
 	Served int     `json:"served"`
-	Busy   float64 `json:"busy"` // share of its slots' time
+	Busy   float64 `json:"busy"`            // share of its slots' time
+	Slots  int     `json:"slots,omitempty"` // that the scheduler counts on at the end; 0 for peers
 }
 
 // Count is how often something happened.

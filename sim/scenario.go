@@ -17,11 +17,14 @@ import (
 type Scenario struct {
 	// Policy is a placement policy of the scheduler (package policies) or a peer (package peers).
 	Policy string
-	Told   Told   // what the scheduler is told of the cards' speeds
-	Model  string // whose law the classes follow, and what the jobs ask for
-	Cards  []Card // one a backend
-	Load   Load
-	Audio  Audio
+	Told   Told // what the scheduler is told of the cards' speeds
+	// Discover: the scheduler is not told how many slots the cards have and finds out how many are
+	// useful; a card refuses jobs beyond those that it has.
+	Discover bool
+	Model    string // whose law the classes follow, and what the jobs ask for
+	Cards    []Card // one a backend
+	Load     Load
+	Audio    Audio
 	// SizeError is the standard deviation of the log of told / true seconds of audio; SizeUnknown:
 	// nothing is told.
 	SizeError   float64

@@ -65,6 +65,7 @@ type (
 		About       string      `json:"about"`
 		Policy      string      `json:"policy"`
 		Told        Told        `json:"told"`
+		Discover    bool        `json:"discover"`
 		Model       string      `json:"model"`
 		Pool        []cardFile  `json:"pool"`
 		Load        loadFile    `json:"load"`
@@ -217,7 +218,7 @@ func (f studyFile) study() (Study, error) {
 	}
 	c.unless(f.Duration >= 0, "duration_s is negative")
 	st.Scenario = Scenario{
-		Policy: orElse(f.Policy, policies.Default), Told: Told(orElse(string(f.Told), string(ToldNothing))),
+		Policy: orElse(f.Policy, policies.Default), Told: Told(orElse(string(f.Told), string(ToldNothing))), Discover: f.Discover,
 		Model: orElse(f.Model, defaultModel), SizeError: f.SizeError, SizeUnknown: f.SizeUnknown,
 		Jobs: f.Jobs, Duration: duration(f.Duration), Seed: max(f.Seed, 1),
 	}

@@ -171,7 +171,11 @@ func cardsTable(st sim.Study, outcomes []sim.Outcomes) *grid {
 		for _, oc := range outcomes {
 			share := oc.Of(func(r sim.Result) float64 { return ofKind(r, kind, true) })
 			busy := oc.Of(func(r sim.Result) float64 { return ofKind(r, kind, false) })
-			row = append(row, fmt.Sprintf("%s, busy %s", percent(share.Median), percent(busy.Median)))
+			cell := fmt.Sprintf("%s, busy %s", percent(share.Median), percent(busy.Median))
+			if st.Discover {
+				cell += fmt.Sprintf(", %.3g slots", oc.Of(func(r sim.Result) float64 { return slotsOf(r, kind) }).Median)
+			}
+			row = append(row, cell)
 		}
 		g.add(row...)
 	}
@@ -191,6 +195,17 @@ func ofKind(r sim.Result, kind string, share bool) float64 {
 		return float64(sent) / float64(max(all, 1))
 	}
 	return busy / float64(max(n, 1))
+}
+
+// slotsOf is how many slots the scheduler has found to be useful on a card of a kind, on average.
+func slotsOf(r sim.Result, kind string) float64 {
+	sum, n := 0, 0
+	for _, b := range r.Backends {
+		if sim.KindOf(b.Name) == kind {
+			sum, n = sum+b.Slots, n+1
+		}
+	}
+	return float64(sum) / float64(max(n, 1))
 }
 
 // printLearning says how right the predictions were, and how soon changed speeds were found.
