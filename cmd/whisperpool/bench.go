@@ -56,7 +56,7 @@ Examples:
   whisperpool bench --url http://127.0.0.1:8080 --burst 64
   whisperpool bench --url https://transcribe.example.com --api-key-env KEY --rate 2.5 --duration 2m --dir recordings
   whisperpool bench --url http://127.0.0.1:8080 --clients 16 --requests 500 --length lognormal:12,1.2,600 --svg latency.svg
-  whisperpool bench --url http://127.0.0.1:8080 --table --pool pool.json
+  whisperpool bench --url http://127.0.0.1:8080 --table --pool examples/burst.json
 `
 
 // benchOptions are what the flags say.
@@ -70,6 +70,7 @@ type benchOptions struct {
 	seed                     uint64
 	timeout                  time.Duration
 	pool, json, svg          string
+	speedUp                  float64
 }
 
 // lines is a flag that may be given several times.
@@ -105,7 +106,8 @@ func (o *benchOptions) flags() *flag.FlagSet {
 	f.StringVar(&o.file, "file", "", "A recording to upload instead")
 	f.StringVar(&o.dir, "dir", "", "A folder of recordings to upload instead, chosen by chance")
 
-	f.StringVar(&o.pool, "pool", "", "JSON file that describes the cards, for the bound: see docs/performance.md")
+	f.StringVar(&o.pool, "pool", "", "`File` that describes the cards, as for whisperpool simulate: the least possible times are then told beside")
+	f.Float64Var(&o.speedUp, "speed-up", 1, "How many times as fast the cards are as --pool says, as emulated ones can be")
 	f.StringVar(&o.json, "json", "", "File for the figures as JSON; - is standard output, instead of the text")
 	f.StringVar(&o.svg, "svg", "", "File for a chart")
 	f.BoolVar(&o.csv, "csv", false, "Print the table comma-separated, with --table")
@@ -164,7 +166,7 @@ func (o *benchOptions) measurement() (*measurement, error) {
 		return nil, err
 	}
 	if o.pool != "" {
-		pool, err := bench.ReadPool(o.pool)
+		pool, err := bench.ReadPool(o.pool, o.speedUp)
 		if err != nil {
 			return nil, err
 		}
@@ -181,6 +183,8 @@ func (o *benchOptions) checkLoad() error {
 		return errors.New("--csv goes with --table; for other loads there is --json")
 	case o.warmUp < 0 || o.timeout <= 0:
 		return errors.New("--warm-up must not be negative, --timeout must be more than 0")
+	case !(o.speedUp > 0):
+		return errors.New("--speed-up must be more than 0")
 	case o.table:
 		return nil
 	case o.load.Burst == 0 && o.load.Clients == 0 && o.load.Rate == 0:

@@ -111,7 +111,7 @@ func TestBenchSendsRecordingsAndTakesText(t *testing.T) {
 func TestBenchPrintsTheTable(t *testing.T) {
 	e := newEndpoint(t, 200)
 	pool := filepath.Join(t.TempDir(), "pool.json")
-	if err := os.WriteFile(pool, []byte(`{"cards": [{"fixed_s": 0.001, "slots": 100}]}`), 0o600); err != nil {
+	if err := os.WriteFile(pool, []byte(`{"pool": [{"name": "a", "law": {"fixed_s": 0.001}, "slots": 100}], "load": {"burst": 1}, "audio": {"fixed_s": 1}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	out, err := command(t, "--url", e.url, "--table", "--length", "0.1", "--pool", pool)
@@ -159,6 +159,7 @@ func TestBenchSaysWhatIsWrong(t *testing.T) {
 		{[]string{url, "--burst", "1", "--header", "x"}, "--header"},
 		{[]string{url, "--burst", "1", "--api-key-env", "NOT_SET_ANYWHERE"}, "NOT_SET_ANYWHERE"},
 		{[]string{url, "--burst", "1", "--timeout", "0s"}, "--timeout"},
+		{[]string{url, "--burst", "1", "--speed-up", "0"}, "--speed-up"},
 	} {
 		if _, err := command(t, c.args...); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v: %v, want something about %q", c.args, err, c.want)

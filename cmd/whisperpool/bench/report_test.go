@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/whisperpool/whisperpool/sim"
 )
 
 func result(n int) Result {
@@ -124,7 +126,7 @@ func TestTable(t *testing.T) {
 			loads = append(loads, load.Burst)
 			return Run(t.Context(), NewSchedule(load, speech(t), 1), s.send, nil)
 		}
-		table.Measure(t.Context(), once, &Pool{Cards: []Card{{Count: 2, Slots: 5, Fixed: 0.5}}})
+		table.Measure(t.Context(), once, &Pool{cards: []sim.Card{{Law: &sim.Law{Fixed: 0.5}, Slots: 4}, {Law: &sim.Law{Fixed: 0.5}, Slots: 6}}, speedUp: 1})
 		var csv strings.Builder
 		table.CSV(&csv)
 		want := "concurrency,mean_s,p95_s,error_pct\n4,0.50,,0.0\n8,0.50,,0.0\n16,0.69,,0.0\n32,1.06,2.00,0.0\n64,1.86,3.50,0.0\n" +
