@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"sync"
 )
 
 // Clip is what a job uploads as its file.
@@ -39,7 +40,13 @@ type Speech struct {
 
 // NewSpeech makes speech of such lengths.
 func NewSpeech(lengths Lengths, encoding Encoding) *Speech {
-	return &Speech{lengths: lengths, encoding: encoding, samples: encode(babble(60*speechRate), encoding)}
+	return &Speech{lengths: lengths, encoding: encoding, samples: minutes[encoding]()}
+}
+
+// minutes are the samples by encoding, made when they are first wanted.
+var minutes = map[Encoding]func() []byte{
+	PCM:   sync.OnceValue(func() []byte { return encode(babble(60*speechRate), PCM) }),
+	MuLaw: sync.OnceValue(func() []byte { return encode(babble(60*speechRate), MuLaw) }),
 }
 
 func (s *Speech) String() string { return "generated speech of " + s.lengths.String() }
