@@ -129,6 +129,13 @@ func TestBoundsFollowTheLuck(t *testing.T) {
 	if want := (mean("H100", 5) + 2*mean("H100", 100)).Seconds() / 2; math.Abs(r.Bound/want-1) > 1e-6 {
 		t.Errorf("bound %v, want %v", r.Bound, want)
 	}
+	// What only sustained the load has its part of the time that the cards worked.
+	mixed.Further = []bench.Sample{{Job: bench.Job{Index: 2, Seconds: 50}, Outcome: bench.Outcome{Backend: "i2", Service: 7 * time.Second}}}
+	before := r.Bound
+	r.bound(p, bench.Load{Clients: 1, Requests: 2}, mixed, cards2(), busy+7, 5)
+	if math.Abs(r.Bound/before-1) > 1e-6 {
+		t.Errorf("bound %v with a further job, %v without", r.Bound, before)
+	}
 	// Nothing told, nothing served: no bound, or the law's.
 	r = run{}
 	r.bound(p, bench.Load{Burst: 2}, bench.Result{}, cards2(), 0, 5)

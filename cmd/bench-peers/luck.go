@@ -16,7 +16,10 @@ import (
 // that they worked. Equal clips share the luck of all of them: nobody could know which of them takes
 // longer.
 func (r *run) bound(p pool, load bench.Load, result bench.Result, backends []*backend, busy, speedUp float64) {
-	samples := slices.DeleteFunc(slices.Clone(result.Samples), func(s bench.Sample) bool { return s.Class != bench.OK })
+	served := func(s []bench.Sample) []bench.Sample {
+		return slices.DeleteFunc(slices.Clone(s), func(s bench.Sample) bool { return s.Class != bench.OK })
+	}
+	samples := served(result.Samples)
 	if len(samples) == 0 {
 		return
 	}
@@ -24,7 +27,7 @@ func (r *run) bound(p pool, load bench.Load, result bench.Result, backends []*ba
 	luck := make([]float64, len(samples))
 	var clips []float64
 	var arrived []time.Duration
-	told, typical := 0.0, 0.0
+	told, typical := 0.0, 0.0 // of those that are counted
 	for i, s := range samples {
 		clips = append(clips, s.Seconds)
 		arrived = append(arrived, max(0, s.At))
@@ -35,10 +38,15 @@ func (r *run) bound(p pool, load bench.Load, result bench.Result, backends []*ba
 			told, typical = told+s.Service.Seconds(), typical+expected
 		}
 	}
+	toldAll := told
+	for _, s := range served(result.Further) {
+		toldAll += s.Service.Seconds()
+	}
 	r.Luck = 1
 	scale := 1.0
 	if told > 0 && busy > 0 {
-		r.Luck, scale = busy/typical, busy/told
+		scale = busy / toldAll
+		r.Luck = scale * told / typical
 	}
 	equal := !slices.ContainsFunc(clips, func(x float64) bool { return x != clips[0] })
 	of := func(job int) float64 {

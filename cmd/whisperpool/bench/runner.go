@@ -12,6 +12,7 @@ type Send func(ctx context.Context, job Job) Outcome
 // Result is what a run was.
 type Result struct {
 	Samples     []Sample        // in the order in which they ended
+	Further     []Sample        // those that only sustained the load
 	Wall        time.Duration   // from the first start to the last end of a counted request
 	Hiccups     []time.Duration // how late a timer of the generator was, every few milliseconds
 	Interrupted bool            // ended by ctx before its time
@@ -32,7 +33,7 @@ func Run(ctx context.Context, schedule *Schedule, send Send, watch *Progress) Re
 		r.open()
 	}
 	r.waiting.Wait()
-	result := Result{Samples: r.samples, Hiccups: meter.stop()}
+	result := Result{Samples: r.samples, Further: r.more, Hiccups: meter.stop()}
 	if n := len(r.samples); n > 0 {
 		result.Wall = r.samples[n-1].Done
 	}
@@ -48,20 +49,34 @@ type run struct {
 	start    time.Time
 	waiting  sync.WaitGroup
 
-	mu      sync.Mutex // of samples and, in a closed loop, the schedule
+	mu      sync.Mutex // of samples, more and, in a closed loop, the schedule
 	samples []Sample
+	more    []Sample
 }
 
 // one makes a job's request and keeps what came of it.
 func (r *run) one(job Job) {
 	s := Sample{Job: job, Sent: time.Since(r.start)}
 	r.watch.started()
-	s.Outcome = r.send(r.ctx, job)
-	s.Done = time.Since(r.start)
+	r.fill(&s)
 	r.watch.ended(s.Class)
 	r.mu.Lock()
 	r.samples = append(r.samples, s)
 	r.mu.Unlock()
+}
+
+// further makes a request that is not counted.
+func (r *run) further(job Job) {
+	s := Sample{Job: job, Sent: time.Since(r.start)}
+	r.fill(&s)
+	r.mu.Lock()
+	r.more = append(r.more, s)
+	r.mu.Unlock()
+}
+
+func (r *run) fill(s *Sample) {
+	s.Outcome = r.send(r.ctx, s.Job)
+	s.Done = time.Since(r.start)
 }
 
 // burst has every request ready to go before the first goes.
@@ -95,7 +110,7 @@ func (r *run) closed() {
 				case counted:
 					r.one(job)
 				default:
-					r.send(r.ctx, job)
+					r.further(job)
 				}
 			}
 		})

@@ -116,8 +116,8 @@ func TestSustainedLoopsStayFull(t *testing.T) {
 		if got, want := latencies(r), []int64{1000, 2000, 2000, 2000}; !slices.Equal(got, want) || r.Wall != 4*time.Second {
 			t.Errorf("latencies %v in %v, want %v", got, r.Wall, want)
 		}
-		if asked != 5 {
-			t.Errorf("%d requests, want 4 and one that is not counted", asked)
+		if asked != 5 || len(r.Further) != 1 || r.Further[0].Index != 4 || r.Further[0].Done != 5*time.Second {
+			t.Errorf("%d requests, want 4 and one that is not counted: %+v", asked, r.Further)
 		}
 	})
 }
