@@ -78,6 +78,7 @@ func (a *App) stage(ctx caddy.Context, h *Handler, pool *Pool) error {
 		}
 		s.generation.spools[h.Upload.Spool] = true
 		orString(&s.generation.defaultModel, h.DefaultModel)
+		s.generation.tenants.include(h.Tenant)
 		return nil
 	}
 	g, err := newGeneration(ctx, h, text)

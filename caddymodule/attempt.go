@@ -43,6 +43,8 @@ func (t *transcription) try(ctx context.Context, a dispatcher.Attempt) scheduler
 	defer m.running.Add(-1)
 	t.pool.running.Add(1)
 	defer t.pool.running.Add(-1)
+	t.pool.tenants.add(t.tenant, -1)
+	defer t.pool.tenants.add(t.tenant, 1)
 	began := time.Now()
 	outcome := t.attempt(ctx, a, b, kind)
 	took := time.Since(began)

@@ -47,6 +47,8 @@ var (
 		"attempts":      {"attempts <count>", false, count(countMax, func(h *Handler) *int { return &h.Attempts })},
 		"default_model": {"default_model <model>", false, text(checkModel, func(h *Handler) *string { return &h.DefaultModel })},
 		"alias":         {"alias <name> <model>", true, parseAlias},
+		"priority":      {"priority <placeholder>", false, text(checkPlaceholder, func(h *Handler) *string { return &h.Priority })},
+		"tenant":        {"tenant <placeholder> { ... }", false, parseTenant},
 		"upload":        {"upload { ... }", false, block("upload", uploadOptions, func(h *Handler) **Upload { return &h.Upload })},
 	}
 	backendOptions = options[*backendBlock]{
@@ -62,11 +64,15 @@ var (
 		"max_requests": {"max_requests <count>", false, count(countMax, func(q *Queue) *int { return &q.MaxRequests })},
 		"max_bytes":    {"max_bytes <size>", false, size(func(q *Queue) *int64 { return &q.MaxBytes })},
 		"max_wait":     {"max_wait <duration>", false, duration(func(q *Queue) *caddy.Duration { return &q.MaxWait })},
+		"order":        {"order fifo|shortest_first", false, text(checkOrder, func(q *Queue) *string { return &q.Order })},
 	}
 	breakerOptions = options[*Breaker]{
 		"failures":     {"failures <count>", false, count(countMax, func(b *Breaker) *int { return &b.Failures })},
 		"open_for":     {"open_for <duration>", false, duration(func(b *Breaker) *caddy.Duration { return &b.OpenFor })},
 		"max_open_for": {"max_open_for <duration>", false, duration(func(b *Breaker) *caddy.Duration { return &b.MaxOpenFor })},
+	}
+	tenantOptions = options[*Tenant]{
+		"max_queued": {"max_queued <count>", false, count(countMax, func(t *Tenant) *int { return &t.MaxQueued })},
 	}
 	uploadOptions = options[*Upload]{
 		"max_size": {"max_size <size>", false, size(func(u *Upload) *int64 { return &u.MaxSize })},
@@ -94,6 +100,7 @@ var (
 //	        max_requests <count>
 //	        max_bytes    <size>
 //	        max_wait     <duration>
+//	        order        fifo|shortest_first
 //	    }
 //	    breaker {
 //	        failures     <count>
@@ -104,6 +111,10 @@ var (
 //
 //	    default_model <model>
 //	    alias         <name> <model>
+//	    priority      <placeholder>
+//	    tenant        <placeholder> {
+//	        max_queued <count>
+//	    }
 //	    upload {
 //	        max_size <size>
 //	        memory   <size>
@@ -180,6 +191,14 @@ func parseAlias(d *caddyfile.Dispenser, usage string, h *Handler) error {
 	}
 	h.Aliases[from] = to
 	return nil
+}
+
+func parseTenant(d *caddyfile.Dispenser, usage string, h *Handler) error {
+	h.Tenant = new(Tenant)
+	if err := text(checkPlaceholder, func(t *Tenant) *string { return &t.Key })(d, usage, h.Tenant); err != nil {
+		return err
+	}
+	return parseBlock(d, "tenant", tenantOptions, h.Tenant)
 }
 
 var _ caddyfile.Unmarshaler = (*Handler)(nil)

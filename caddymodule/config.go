@@ -6,6 +6,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+
+	"github.com/whisperpool/whisperpool/scheduler"
 )
 
 // Defaults of the options that have one; each is told again at its field.
@@ -73,6 +75,10 @@ type Queue struct {
 	// How long a request may wait. One that would wait longer gets 503 with Retry-After. Default: 4m,
 	// since clients built on Node hang up after 5 m without an answer.
 	MaxWait caddy.Duration `json:"max_wait,omitempty"`
+
+	// What goes first of a tenant's requests of one priority: `fifo`, or `shortest_first`, which lets
+	// short recordings pass long ones a few times. Default: `fifo`.
+	Order string `json:"order,omitempty"`
 }
 
 // Breaker says when a backend that fails is left alone.
@@ -85,6 +91,17 @@ type Breaker struct {
 
 	// For how long at most. Default: 60s.
 	MaxOpenFor caddy.Duration `json:"max_open_for,omitempty"`
+}
+
+// Tenant tells who sends, for fairness: tenants take turns, so one who sends a flood delays itself.
+type Tenant struct {
+	// What tells tenants apart: placeholders that the request gives a value, such as
+	// `{http.request.header.Authorization}`. Only its hash is kept, and that is not logged. Requests
+	// that give none are one tenant together, to which max_queued does not apply. Required.
+	Key string `json:"key,omitempty"`
+
+	// How many requests of one tenant may wait. One more gets 429 with Retry-After. Default: no limit.
+	MaxQueued int `json:"max_queued,omitempty"`
 }
 
 // Upload bounds the uploads of a site.
@@ -119,6 +136,7 @@ func (h *Handler) fill() {
 	h.Queue, h.Breaker, h.Upload = orNew(h.Queue), orNew(h.Breaker), orNew(h.Upload)
 	orNumber(&h.Queue.MaxRequests, defaultRequests)
 	orNumber(&h.Queue.MaxWait, caddy.Duration(defaultMaxWait))
+	orString(&h.Queue.Order, string(scheduler.FIFO))
 	orNumber(&h.Breaker.Failures, defaultFailures)
 	orNumber(&h.Breaker.OpenFor, caddy.Duration(defaultOpenFor))
 	orNumber(&h.Breaker.MaxOpenFor, max(caddy.Duration(defaultMaxOpenFor), h.Breaker.OpenFor))

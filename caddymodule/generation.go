@@ -24,6 +24,7 @@ type generation struct {
 	config       governing
 	text         string // canonical form of config
 	defaultModel string // of the first site that has one; only for the prior of speeds
+	tenants      tenantLimit
 	spools       map[string]bool
 	backends     []*backend
 	logger       *zap.Logger
@@ -57,6 +58,7 @@ func newGeneration(ctx caddy.Context, h *Handler, text string) (*generation, err
 		config: h.governs(), text: text, defaultModel: h.DefaultModel,
 		spools: map[string]bool{h.Upload.Spool: true}, logger: ctx.Logger(), end: end,
 	}
+	g.tenants.include(h.Tenant)
 	g.refs.Store(1)
 	repl := caddy.NewReplacer()
 	for _, config := range h.Backends {
@@ -114,6 +116,7 @@ func (g *generation) schedulerConfig(seed uint64, bytesMax int64) scheduler.Conf
 		Policy: g.config.Policy,
 		Queue: scheduler.Queue{
 			MaxRequests: g.config.Queue.MaxRequests, MaxBytes: bytesMax, MaxWait: time.Duration(g.config.Queue.MaxWait),
+			MaxPerTenant: g.tenants.value(), Order: scheduler.Order(g.config.Queue.Order),
 		},
 		Breaker: scheduler.Breaker{
 			Failures: g.config.Breaker.Failures,

@@ -23,7 +23,8 @@ import (
 // written directly and so do not go through handle_errors.
 //
 // Handlers that name the same pool share its backends and its queue. Their options backends, policy,
-// queue, breaker and attempts must then be equal; default_model, aliases and upload may differ.
+// queue, breaker and attempts must then be equal; default_model, aliases, priority, tenant and upload
+// may differ.
 type Handler struct {
 	// The pool's name, in logs and metrics. Default: `default`.
 	Pool string `json:"pool,omitempty"`
@@ -50,6 +51,14 @@ type Handler struct {
 
 	// Other names for models.
 	Aliases map[string]string `json:"aliases,omitempty"`
+
+	// How urgent a request is: placeholders that the request gives a value, such as
+	// `{http.request.header.X-Priority}`. What is `interactive` goes first, what is `batch` last, unless
+	// it has waited for long; anything else is `default`. Off unless set: a client can say what it likes.
+	Priority string `json:"priority,omitempty"`
+
+	// Who sends a request, for fairness among them. Off unless set.
+	Tenant *Tenant `json:"tenant,omitempty"`
 
 	// What uploads may take.
 	Upload *Upload `json:"upload,omitempty"`

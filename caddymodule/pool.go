@@ -27,6 +27,7 @@ type Pool struct {
 	name       string
 	dispatcher *dispatcher.Dispatcher
 	uploads    account
+	tenants    *tenants
 	seed       uint64
 	logger     atomic.Pointer[zap.Logger]
 	catalogue  atomic.Pointer[catalogue]
@@ -72,7 +73,7 @@ func (p *Pool) release() { _, _ = pools.Delete(p.name) } // Destruct returns no 
 // newPool has no goroutine until a configuration is applied, since validating a Caddy configuration
 // makes pools too.
 func newPool(name string) *Pool {
-	p := &Pool{name: name, configured: make(chan struct{}), changed: make(chan struct{}), seed: rand.Uint64()}
+	p := &Pool{name: name, configured: make(chan struct{}), changed: make(chan struct{}), seed: rand.Uint64(), tenants: newTenants()}
 	p.logger.Store(caddy.Log().Named("whisper_pool"))
 	p.catalogue.Store(&catalogue{})
 	p.limits.Store(&limits{})

@@ -50,6 +50,8 @@ func (t *transcription) settled(s scheduler.Settle) *transcript.Error {
 		return internalProblem("the backend refused the request and did not say why")
 	case scheduler.QueueFull:
 		return queueFull(again)
+	case scheduler.TenantFull:
+		return tenantFull(again)
 	case scheduler.WaitTooLong:
 		return transcript.Unavailable("wait_too_long", again, "the queue is longer than a request may wait here; try again later")
 	case scheduler.DeadlinePassed:
@@ -75,6 +77,14 @@ func queueFull(again time.Duration) *transcript.Error {
 	return transcript.Unavailable("queue_full", again, "too many transcriptions are waiting; try again later")
 }
 
+// tenantFull is for one of many who send: the pool itself may have room.
+func tenantFull(again time.Duration) *transcript.Error {
+	return &transcript.Error{
+		Status: http.StatusTooManyRequests, Type: "rate_limit_error", Code: scheduler.TenantFull.String(), RetryAfter: again,
+		Message: "too many transcriptions of this client are waiting; try again later",
+	}
+}
+
 // exhausted names what the last backend did. Details are made for clients: no addresses, no text of
 // answers.
 func exhausted(s scheduler.Settle, again time.Duration) *transcript.Error {
@@ -90,7 +100,7 @@ func exhausted(s scheduler.Settle, again time.Duration) *transcript.Error {
 // refuse answers a request that never got into the queue.
 func (t *transcription) refuse(w http.ResponseWriter, r *http.Request, b *body, problem *transcript.Error) {
 	outcome := "invalid"
-	if problem.Status >= 500 {
+	if problem.Status >= 500 || problem.Status == http.StatusTooManyRequests {
 		outcome = problem.Code
 	}
 	t.count(outcome)

@@ -111,8 +111,10 @@ func TestRetriesElsewhere(t *testing.T) {
 		"is cut short": "connection closed before the answer was whole", "says nothing": "200", "is busy": "429",
 	}
 	for name, fail := range map[string]func(w http.ResponseWriter, r *http.Request, got sent){
-		"dies":        func(http.ResponseWriter, *http.Request, sent) { panic(http.ErrAbortHandler) },
-		"breaks":      func(w http.ResponseWriter, _ *http.Request, _ sent) { http.Error(w, "CUDA error", http.StatusInternalServerError) },
+		"dies": func(http.ResponseWriter, *http.Request, sent) { panic(http.ErrAbortHandler) },
+		"breaks": func(w http.ResponseWriter, _ *http.Request, _ sent) {
+			http.Error(w, "CUDA error", http.StatusInternalServerError)
+		},
 		"wants a key": func(w http.ResponseWriter, _ *http.Request, _ sent) { w.WriteHeader(http.StatusUnauthorized) },
 		"is cut short": func(w http.ResponseWriter, _ *http.Request, _ sent) {
 			w.Header().Set("Content-Length", "1000")
@@ -169,7 +171,9 @@ func TestClientsFault(t *testing.T) {
 
 func TestExhausted(t *testing.T) {
 	a, b := newWhisper(t), newWhisper(t)
-	a.answer = func(w http.ResponseWriter, _ *http.Request, _ sent) { http.Error(w, "out of memory", http.StatusInternalServerError) }
+	a.answer = func(w http.ResponseWriter, _ *http.Request, _ sent) {
+		http.Error(w, "out of memory", http.StatusInternalServerError)
+	}
 	b.answer = a.answer
 	p := newProxy(t, fmt.Sprintf("backend %s {\n\tname a\n}\nbackend %s {\n\tname b\n}\nattempts 2", a.address(), b.address()))
 	p.ready(2)

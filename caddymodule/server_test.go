@@ -234,6 +234,16 @@ func held(gate <-chan struct{}) func(http.ResponseWriter, *http.Request, sent) {
 	}
 }
 
+// taking is an answer that takes a while, as a GPU would.
+func taking(d time.Duration) func(http.ResponseWriter, *http.Request, sent) {
+	return func(w http.ResponseWriter, r *http.Request, got sent) {
+		done := make(chan struct{})
+		timer := time.AfterFunc(d, func() { close(done) })
+		defer timer.Stop()
+		held(done)(w, r, got)
+	}
+}
+
 // proxy is Caddy with our handler.
 type proxy struct {
 	t    *testing.T

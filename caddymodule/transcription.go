@@ -28,7 +28,8 @@ type transcription struct {
 	requestID string
 	arrived   time.Time
 	uploaded  time.Duration // from arrival to the body's end
-	model     string        // resolved; "" where the backends have no names for theirs
+	tenant    scheduler.Tenant
+	model     string // resolved; "" where the backends have no names for theirs
 	request   upstream.Request
 
 	// Attempts write these; they may run side by side.
@@ -79,8 +80,13 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, pool *Pool, api 
 }
 
 func (t *transcription) run(ctx context.Context, job scheduler.Job) scheduler.Settle {
+	if t.pool.tenantFull(t.handler, t.tenant) {
+		return scheduler.Settle{Reason: scheduler.TenantFull, RetryAfter: queueFullRetry}
+	}
 	t.pool.inside.Add(1)
 	defer t.pool.inside.Add(-1) // Run panics when an attempt did
+	t.pool.tenants.add(t.tenant, 1)
+	defer t.pool.tenants.add(t.tenant, -1)
 	return t.pool.dispatcher.Run(ctx, job, t.try)
 }
 
@@ -98,6 +104,9 @@ func (t *transcription) precheck(r *http.Request) (boundary string, problem *tra
 	}
 	if t.pool.full() {
 		return "", queueFull(queueFullRetry)
+	}
+	if t.tenant = t.pool.tenants.of(t.handler, r); t.pool.tenantFull(t.handler, t.tenant) {
+		return "", tenantFull(queueFullRetry)
 	}
 	return boundary, nil
 }
@@ -126,7 +135,10 @@ func (t *transcription) prepare(r *http.Request, form *upload, api transcript.AP
 	if info.Estimated {
 		t.request.AudioSeconds = 0 // it goes into answers, where a guess has no place
 	}
-	job = scheduler.Job{Model: t.model, AudioSeconds: info.Seconds, SizeGuessed: info.Estimated, Bytes: form.file.size}
+	job = scheduler.Job{
+		Model: t.model, AudioSeconds: info.Seconds, SizeGuessed: info.Estimated, Bytes: form.file.size,
+		Priority: t.handler.priority(r), Tenant: t.tenant,
+	}
 	if job.Needs, problem = t.needs(params); problem != nil {
 		return job, problem
 	}

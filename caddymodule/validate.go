@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 
 	"github.com/whisperpool/whisperpool/policies"
+	"github.com/whisperpool/whisperpool/scheduler"
 	"github.com/whisperpool/whisperpool/upstream"
 )
 
@@ -48,6 +49,23 @@ func checkKind(kind string) error {
 func checkPolicy(policy string) error {
 	if _, ok := policies.ByName(policy); !ok {
 		return fmt.Errorf("unknown policy %q; there are %s", policy, strings.Join(policies.Names(), ", "))
+	}
+	return nil
+}
+
+// placeholderPattern finds what Caddy's replacer would replace.
+var placeholderPattern = regexp.MustCompile(`\{[^{}\s]+\}`)
+
+func checkPlaceholder(text string) error {
+	if !placeholderPattern.MatchString(text) {
+		return fmt.Errorf("%q has no placeholder such as {http.request.header.X-User} in it", text)
+	}
+	return nil
+}
+
+func checkOrder(order string) error {
+	if order != string(scheduler.FIFO) && order != string(scheduler.ShortestFirst) {
+		return fmt.Errorf("unknown order %q; there are %s and %s", order, scheduler.FIFO, scheduler.ShortestFirst)
 	}
 	return nil
 }
@@ -153,6 +171,9 @@ func (h *Handler) validate() error {
 			return fmt.Errorf("%s is negative; leave it out for the default", limit.what)
 		}
 	}
+	if err := h.validateReading(); err != nil {
+		return err
+	}
 	if h.Breaker.MaxOpenFor < h.Breaker.OpenFor {
 		return errors.New("breaker: max_open_for is less than open_for")
 	}
@@ -160,6 +181,28 @@ func (h *Handler) validate() error {
 		return fmt.Errorf("upload.spool: %w", err)
 	}
 	return h.validateModels()
+}
+
+// validateReading checks how requests are read and put in order.
+func (h *Handler) validateReading() error {
+	if err := checkOrder(h.Queue.Order); err != nil {
+		return fmt.Errorf("queue.order: %w", err)
+	}
+	if h.Priority != "" {
+		if err := checkPlaceholder(h.Priority); err != nil {
+			return fmt.Errorf("priority: %w", err)
+		}
+	}
+	if h.Tenant == nil {
+		return nil
+	}
+	if err := checkPlaceholder(h.Tenant.Key); err != nil {
+		return fmt.Errorf("tenant.key: %w", err)
+	}
+	if h.Tenant.MaxQueued < 0 {
+		return errors.New("tenant.max_queued is negative; leave it out for no limit")
+	}
+	return nil
 }
 
 func (h *Handler) validateBackends() error {
