@@ -133,7 +133,7 @@ func (s *Scheduler) drainOf(c, shared *class) (d drain) {
 			continue
 		}
 		d.free = min(d.free, s.freeIn(b).Seconds())
-		speed := b.speed(c.modelIndex)
+		speed := s.speed(b, c.modelIndex)
 		if !speed.Known() {
 			unknown += b.slots()
 			continue

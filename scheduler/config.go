@@ -27,6 +27,8 @@ type Backend struct {
 	// Prior is the service time to expect before anything was learned, as Fixed + PerSecond times
 	// the seconds of audio; both zero: unknown.
 	Prior Law
+	// Priors are those of single models, before Prior.
+	Priors map[string]Law
 	// Checked: a prober reports on this backend, so it is not used before the first Probed.
 	Checked bool
 }

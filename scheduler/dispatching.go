@@ -38,7 +38,7 @@ func (s *Scheduler) dispatch(j *job, b *backend, chosen *Candidate, reason Reaso
 	a := s.spareAttempts.get()
 	*a = attempt{
 		id: s.lastAttempt, job: j, backend: b, started: s.now, guess: chosen.Predicted,
-		speed: b.speed(c.modelIndex), breaker: b.health.breaker,
+		speed: s.speed(b, c.modelIndex), breaker: b.health.breaker,
 	}
 	a.pass = a.breaker.Begin(time.Duration(s.now))
 	// Giving up the last attempt would save nothing, nor one that nobody else could take over; but what

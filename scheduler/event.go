@@ -124,6 +124,8 @@ type (
 	}
 	// Configured carries the whole configuration.
 	Configured struct{ Config Config }
+	// Restored: what was learned of speeds before this process, see Scheduler.Speeds.
+	Restored struct{ Speeds []SpeedRecord }
 	// Ticked: time passed; sent at NextWake.
 	Ticked struct{}
 )
@@ -135,4 +137,5 @@ func (Finished) event()   {}
 func (Probed) event()     {}
 func (Reported) event()   {}
 func (Configured) event() {}
+func (Restored) event()   {}
 func (Ticked) event()     {}

@@ -22,6 +22,7 @@ type job struct {
 	tenant  *tenant
 	arrived Instant
 	order   uint64 // of arrival; a retried job keeps it
+	size    size
 	band    int
 	rank    Instant // see flow.go
 
@@ -61,7 +62,7 @@ func (s *Scheduler) newJob(j Job, c *class) *job {
 	out := s.spareJobs.get()
 	band := bandOf(j.Priority)
 	*out = job{
-		Job: j, class: c, tenant: s.tenantOf(j.Tenant), arrived: s.now, order: s.arrivals, band: band, rank: rankOf(s.now, band),
+		Job: j, class: c, tenant: s.tenantOf(j.Tenant), arrived: s.now, order: s.arrivals, size: sizeOf(j.AudioSeconds), band: band, rank: rankOf(s.now, band),
 		expected: -1, failedOn: out.failedOn[:0],
 	}
 	return out

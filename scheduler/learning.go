@@ -30,17 +30,20 @@ func (s *Scheduler) learn(a *attempt, o Outcome) {
 	if o.AudioSeconds > 0 {
 		audio = o.AudioSeconds
 	}
-	cost := a.speed.Cost.Of(audio)
-	occupancy := a.backend.occupancy(a, s.now)
-	best := s.bestOfClass(a.backend, a.job.class.modelIndex, a.speed)
+	seen := estimator.Observation{
+		Now: time.Duration(s.now), Elapsed: elapsed, AudioSeconds: audio, Occupancy: a.backend.occupancy(a, s.now),
+		Best: s.bestOfClass(a.backend, a.job.class.modelIndex, a.speed),
+	}
 	switch {
 	case o.Result == Success && o.Words:
-		if a.speed.SeenAlone() && elapsed > 0 {
-			s.discover(a.backend, elapsed.Seconds()/(cost*a.speed.Theta(1)), occupancy)
+		if a.speed.SeenAlone() >= discoverJobs && elapsed > 0 { // before, what it is compared with moves
+			s.discover(a.backend, elapsed.Seconds()/(a.speed.Cost.Of(audio)*a.speed.Theta(1)), seen.Occupancy)
 		}
-		a.speed.Observe(time.Duration(s.now), elapsed, cost, occupancy, best)
+		if a.speed.Observe(seen) {
+			s.adopt(a.speed.Shape(), a.job.class.modelIndex)
+		}
 	case o.Result == Aborted, o.Result == Failed && a.timeout > 0 && elapsed >= a.timeout:
-		a.speed.Exceeded(time.Duration(s.now), elapsed, cost, occupancy, best)
+		a.speed.Exceeded(seen)
 	}
 }
 

@@ -3,14 +3,23 @@ package scheduler
 import (
 	"math"
 	"time"
+
+	"github.com/whisperpool/whisperpool/scheduler/estimator"
 )
 
-// line is the predicted service time of a member as a function of the seconds of audio, in nanoseconds.
-type line struct{ fixed, perSecond float64 }
+// line is the predicted service time of a member as a function of the size, in nanoseconds.
+type line struct{ fixed, perSecond, perWindow float64 }
 
-func (l *line) at(audioSeconds float64) time.Duration {
-	return time.Duration(l.fixed + l.perSecond*audioSeconds)
+// size is what of a job counts for its cost.
+type size struct{ seconds, windows float64 }
+
+func sizeOf(audioSeconds float64) size {
+	return size{audioSeconds, estimator.Windows(audioSeconds)}
 }
+
+func (l *line) at(x size) time.Duration { return time.Duration(l.in(x)) }
+
+func (l *line) in(x size) float64 { return l.fixed + l.perSecond*x.seconds + l.perWindow*x.windows }
 
 // lane is a line that begins when the member is free: when a job would be done there. The lanes of free
 // members and of busy ones lie apart, so that the innermost loop of all has one thing to do.
@@ -19,17 +28,14 @@ type lane struct {
 	member int
 }
 
-// in is when a job would be done.
-func (l *lane) in(audioSeconds float64) float64 { return l.fixed + l.perSecond*audioSeconds }
-
 // first is the lane that ends first. Four are compared at a time, and looked at one by one only where one of
 // them is better than what came before, which is seldom: this is the innermost loop of all.
-func first(lanes []lane, audioSeconds float64) (c Completion) {
+func first(lanes []lane, x size) (c Completion) {
 	best, at := math.Inf(1), -1
 	i := 0
 	for ; i+4 <= len(lanes); i += 4 {
 		four := lanes[i : i+4 : i+4]
-		a, b, c, d := four[0].in(audioSeconds), four[1].in(audioSeconds), four[2].in(audioSeconds), four[3].in(audioSeconds)
+		a, b, c, d := four[0].in(x), four[1].in(x), four[2].in(x), four[3].in(x)
 		if a >= best && b >= best && c >= best && d >= best {
 			continue
 		}
@@ -40,7 +46,7 @@ func first(lanes []lane, audioSeconds float64) (c Completion) {
 		}
 	}
 	for ; i < len(lanes); i++ {
-		if in := lanes[i].in(audioSeconds); in < best {
+		if in := lanes[i].in(x); in < best {
 			best, at = in, i
 		}
 	}
@@ -51,8 +57,8 @@ func first(lanes []lane, audioSeconds float64) (c Completion) {
 }
 
 // outlook finds who would be done first with a job. Requires: the class is plain.
-func (c *class) outlook(audioSeconds float64) Outlook {
-	o := Outlook{Best: first(c.busy, audioSeconds), Idle: first(c.free, audioSeconds), Known: true}
+func (c *class) outlook(x size) Outlook {
+	o := Outlook{Best: first(c.busy, x), Idle: first(c.free, x), Known: true}
 	if o.Idle.OK && (!o.Best.OK || o.Idle.In <= o.Best.In) {
 		o.Best = o.Idle
 	}

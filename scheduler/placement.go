@@ -81,7 +81,7 @@ func (s *Scheduler) consider(j *job, arrived bool) {
 func (s *Scheduler) chosen(id BackendID) (*backend, *Candidate) {
 	view := &s.round.view
 	at := -1
-	if o := view.outlook; o != nil && o.Best.OK && view.Candidates[o.Best.Index].Backend == id {
+	if o := view.foreseen; o != nil && o.Best.OK && view.Candidates[o.Best.Index].Backend == id {
 		at = o.Best.Index
 	} else {
 		at = slices.IndexFunc(view.Candidates, func(c Candidate) bool { return c.Backend == id })
@@ -113,18 +113,19 @@ func fastestIdle(view *View) BackendID {
 func (s *Scheduler) offer(c *class, j *job) (idle bool) {
 	view := &s.round.view
 	view.Now, view.Placements, view.Spread = s.now, s.placements, c.spread
-	view.outlook, view.lines = nil, nil
+	view.foreseen = nil
 	if !c.plain || len(j.failedOn) > 0 {
 		return s.offerSome(c, j)
 	}
 	view.Candidates, s.round.shown = c.offers, c.takers
 	if s.byOutlook {
-		s.round.outlook = c.outlook(j.AudioSeconds)
-		view.outlook, view.lines, view.audio = &s.round.outlook, c.lines, j.AudioSeconds
+		f := &s.round.foreseen
+		f.Outlook, f.lines, f.size = c.outlook(j.size), c.lines, j.size
+		view.foreseen = f
 		return c.idle
 	}
 	for i := range c.lines {
-		c.offers[i].Predicted = c.lines[i].at(j.AudioSeconds)
+		c.offers[i].Predicted = c.lines[i].at(j.size)
 	}
 	return c.idle
 }

@@ -31,10 +31,14 @@ type View struct {
 	// Rand returns a seeded number in [0, n).
 	Rand func(n int) int
 
-	// What the scheduler has worked out for a policy that is ByOutlook; else nil.
-	outlook *Outlook
-	lines   []line
-	audio   float64
+	foreseen *foreseen // for a policy that is ByOutlook, where the scheduler has worked it out
+}
+
+// foreseen is what the scheduler knows of a view without having filled it in.
+type foreseen struct {
+	Outlook
+	lines []line // by candidate
+	size  size
 }
 
 // ByOutlook marks a policy that goes by View.Outlook rather than by what each candidate promises. The
@@ -64,8 +68,8 @@ func (c *Completion) offer(index int, in time.Duration) {
 
 // Outlook finds who would be done first.
 func (v *View) Outlook() Outlook {
-	if v.outlook != nil {
-		return *v.outlook
+	if v.foreseen != nil {
+		return v.foreseen.Outlook
 	}
 	var o Outlook
 	for i := range v.Candidates {
@@ -81,8 +85,8 @@ func (v *View) Outlook() Outlook {
 
 // Predicted is the service time of the job on a candidate.
 func (v *View) Predicted(i int) time.Duration {
-	if v.lines != nil {
-		return v.lines[i].at(v.audio)
+	if f := v.foreseen; f != nil {
+		return f.lines[i].at(f.size)
 	}
 	return v.Candidates[i].Predicted
 }

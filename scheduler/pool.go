@@ -21,6 +21,7 @@ type backend struct {
 	areaAt Instant
 
 	speeds    []*estimator.Speed // by model index; nil where never asked for
+	presumed  string             // the instance that restored speeds are of, until one is reported
 	discovery discovery
 	health    health
 	served    uint64
@@ -68,12 +69,14 @@ func (s *Scheduler) configurePool() {
 
 // introduce makes a backend one of which nothing is known but its configuration.
 func (s *Scheduler) introduce(b *backend, told Backend) {
+	s.remember(b) // of the address that it had
 	b.Backend = told
 	b.load = Load{}
-	b.speeds = nil
+	b.speeds, b.presumed = nil, ""
 	b.discovery = discovery{}
 	b.health = newHealth(s, told.Checked)
 	b.draining = false
+	s.recall(b)
 }
 
 func (s *Scheduler) reconfigure(b *backend, told Backend) {
@@ -81,8 +84,11 @@ func (s *Scheduler) reconfigure(b *backend, told Backend) {
 	case told.Address != b.Address: // another machine under an old name
 		s.introduce(b, told)
 		return
-	case told.Class != b.Class || told.Prior != b.Prior:
+	case told.Class != b.Class:
+		s.remember(b)
 		b.speeds = nil
+	case told.Prior != b.Prior || !maps.Equal(told.Priors, b.Priors):
+		b.dropUnlearned()
 	}
 	b.health.setChecked(told.Checked)
 	b.Backend = told
@@ -97,6 +103,7 @@ func (s *Scheduler) breakerOptions() breaker.Options {
 
 // forget drops a backend that drained.
 func (s *Scheduler) forget(b *backend) {
+	s.remember(b)
 	delete(s.byID, b.ID)
 	if i := slices.Index(s.pool, b); i >= 0 {
 		s.pool = slices.Delete(s.pool, i, i+1)
@@ -116,7 +123,7 @@ func (s *Scheduler) reported(e Reported) {
 	if b == nil || b.draining {
 		return
 	}
-	was := b.load
+	was, before := b.load, b.instance()
 	b.load = Load{
 		Instance: e.Load.Instance,
 		Slots:    e.Load.Slots,
@@ -125,9 +132,11 @@ func (s *Scheduler) reported(e Reported) {
 	}
 	if b.load.Instance == "" {
 		b.load.Instance = was.Instance
-	} else if was.Instance != "" && was.Instance != b.load.Instance {
-		b.speeds, b.discovery = nil, discovery{} // another server at a known address starts anew
-		b.health.restarted(s.now)
+	} else if before != "" && before != b.load.Instance { // another server at a known address starts anew
+		s.unlearn(b)
+		if was.Instance != "" {
+			b.health.restarted(s.now)
+		}
 	}
 	if b.load.Slots <= 0 {
 		b.load.Slots = was.Slots
@@ -173,21 +182,6 @@ func (b *backend) serves(c *class) bool {
 	}
 	can, told := b.load.Can[c.model]
 	return !told || can&c.needs == c.needs
-}
-
-// speed is what is known of the backend with a model; it starts with the prior, or with nothing.
-func (b *backend) speed(model int) *estimator.Speed {
-	for len(b.speeds) <= model {
-		b.speeds = append(b.speeds, nil)
-	}
-	if b.speeds[model] == nil {
-		if b.Prior != (Law{}) {
-			b.speeds[model] = estimator.FromLaw(b.Prior.Fixed, b.Prior.PerSecond)
-		} else {
-			b.speeds[model] = estimator.New()
-		}
-	}
-	return b.speeds[model]
 }
 
 // start and stop keep account of an attempt.

@@ -81,6 +81,7 @@ func (c *chaos) config() scheduler.Config {
 			b.Class = "T4"
 		case 3:
 			b.Prior = scheduler.Law{Fixed: 100 * time.Millisecond, PerSecond: 10 * time.Millisecond}
+			b.Priors = map[string]scheduler.Law{"large-v3": {PerSecond: time.Duration(c.next()) * time.Millisecond}}
 		case 4:
 			b.Address = "y"
 		case 5:
@@ -136,8 +137,18 @@ func (c *chaos) event() scheduler.Event {
 		x := c.next()
 		return scheduler.Reported{Backend: backend, Load: scheduler.Load{Instance: string('a' + rune(x%3)), Models: [][]string{nil, {"base"}, {"base", "large-v3"}}[x%3]}}
 	case k == 14:
-		if c.next()%4 == 0 {
+		switch c.next() % 8 {
+		case 0, 1:
 			return scheduler.Configured{Config: c.config()}
+		case 2: // of itself, or of another instance
+			speeds := c.core.Speeds()
+			for i := range speeds {
+				if x := c.next(); x%2 == 0 {
+					speeds[i].Instance = string('a' + rune(x%3))
+					speeds[i].Learned.Levels[0].Theta *= float64(x) // 0 makes no sense
+				}
+			}
+			return scheduler.Restored{Speeds: speeds}
 		}
 	}
 	return scheduler.Ticked{}
@@ -186,6 +197,11 @@ func (c *chaos) step(ev scheduler.Event) {
 	}
 	if err := c.core.Invariants(); err != nil {
 		c.t.Fatalf("%v\n%s", err, c.log.String())
+	}
+	for _, r := range c.core.Speeds() {
+		if err := r.Learned.Validate(); err != nil || r.Age < 0 {
+			c.t.Fatalf("learned %+v: %v\n%s", r, err, c.log.String())
+		}
 	}
 	if at, ok := c.core.NextWake(); ok && at <= c.now {
 		c.t.Fatalf("a wake at %v, not after now", time.Duration(at))

@@ -62,6 +62,7 @@ func (s *Scheduler) modelIndex(model string) int {
 	if !ok {
 		i = len(s.models)
 		s.models[model] = i
+		s.modelNames = append(s.modelNames, model)
 	}
 	return i
 }
@@ -145,7 +146,7 @@ func (j *job) passable(by *job) bool {
 func (s *Scheduler) predictsWell(c *class) bool {
 	seen := false
 	for _, b := range c.serving {
-		if speed := b.speed(c.modelIndex); speed.Observations() > 0 {
+		if speed := s.speed(b, c.modelIndex); speed.Observations() > 0 {
 			if speed.Spread() >= overtakeSpread {
 				return false
 			}

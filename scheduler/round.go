@@ -24,7 +24,7 @@ type member struct {
 // round is the scratch space of a placement round, reused from one to the next.
 type round struct {
 	view     View
-	outlook  Outlook       // of the view, where it has been worked out
+	foreseen foreseen      // of the view
 	few      []Candidate   // the candidates of a job that not all members are offered to,
 	fewOf    []*backend    // and who they are
 	shown    []*backend    // by candidate in the view
@@ -136,39 +136,43 @@ func (b *backend) reserve(predicted time.Duration) {
 	b.freeIn = slices.Min(b.busy)
 }
 
-// bind lists the members of a class with their speeds.
+// bind lists the members of a class with their speeds. Mostly they are those of the last round.
 func (s *Scheduler) bind(c *class) {
-	c.members, c.offers, c.takers = c.members[:0], c.offers[:0], c.takers[:0]
 	c.free, c.busy = c.free[:0], c.busy[:0]
 	c.plain, c.bound, c.idle = true, s.round.number, anyIdle(c.serving)
-	spread, known := 0.0, 0
+	clear(c.gpuBest)
+	n, spread, known := 0, 0.0, 0
 	for _, b := range c.serving {
 		if !b.taking {
 			continue
 		}
-		m := member{backend: b, speed: b.speed(c.modelIndex), probing: b.halfOpen, lane: -1}
+		if n == len(c.members) {
+			c.members, c.offers = append(c.members, member{}), append(c.offers, Candidate{})
+			c.takers, c.lines = append(c.takers, nil), append(c.lines, line{})
+		}
+		m, o := &c.members[n], &c.offers[n]
+		if c.takers[n] != b {
+			c.takers[n], m.backend, o.Backend = b, b, b.ID
+		}
 		for len(c.place) <= b.number {
 			c.place = append(c.place, 0)
 		}
-		c.place[b.number] = len(c.members)
-		c.members = append(c.members, m)
-		c.takers = append(c.takers, b)
-		c.offers = append(c.offers, Candidate{Backend: b.ID, Slots: b.slots(), Known: m.speed.Known()})
-		if m.speed.Known() {
+		c.place[b.number] = n
+		m.speed, m.probing, m.lane = s.speed(b, c.modelIndex), b.halfOpen, -1
+		o.Slots, o.Known = b.slots(), m.speed.Known()
+		if o.Known {
 			spread, known = spread+m.speed.Spread(), known+1
 		}
+		n++
 	}
-	clear(c.gpuBest)
+	c.members, c.offers, c.takers, c.lines = c.members[:n], c.offers[:n], c.takers[:n], c.lines[:n]
+	c.spread = spread / float64(max(known, 1))
 	for i := range c.members {
 		m := &c.members[i]
 		s.rate(c, m)
 		if m.theta == 0 || m.unsure() || m.probing {
 			c.plain = false
 		}
-	}
-	c.spread = spread / float64(max(known, 1))
-	c.lines = slices.Grow(c.lines[:0], len(c.members))[:len(c.members)]
-	for i := range c.members {
 		c.refresh(i)
 	}
 	if len(s.tenants) > 1 {
@@ -183,7 +187,7 @@ const perUnitGuess = 0.1
 func (c *class) weigh() {
 	c.perUnit = math.Inf(1)
 	for i := range c.lines {
-		if took := c.lines[i].at(referenceSeconds); took > 0 {
+		if took := c.lines[i].at(sizeOf(referenceSeconds)); took > 0 {
 			c.perUnit = min(c.perUnit, took.Seconds()/defaultUnits(referenceSeconds))
 		}
 	}
@@ -194,6 +198,7 @@ func (c *class) weigh() {
 
 // rate sets what a member is expected to take per unit of cost.
 func (s *Scheduler) rate(c *class, m *member) {
+	m.theta, m.held = 0, 0
 	if !m.speed.Known() {
 		return
 	}
@@ -255,6 +260,7 @@ func (c *class) refresh(i int) {
 	m, o := &c.members[i], &c.offers[i]
 	o.Outstanding, o.FreeIn, o.Idle = len(m.backend.running), m.backend.freeIn, m.backend.idle > 0
 	perUnit := m.theta * float64(time.Second)
-	c.lines[i] = line{perUnit * m.speed.Cost.Fixed, perUnit * m.speed.Cost.PerSecond}
+	cost := m.speed.Cost
+	c.lines[i] = line{perUnit * cost.Fixed, perUnit * cost.PerSecond, perUnit * cost.PerWindow}
 	c.direct(i)
 }

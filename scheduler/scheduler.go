@@ -28,6 +28,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/whisperpool/whisperpool/scheduler/estimator"
 )
 
 // Scheduler is the core's state. It is not safe for concurrent use.
@@ -40,14 +42,18 @@ type Scheduler struct {
 	chance    *rand.Rand
 	now       Instant
 
-	pool     []*backend // in the configuration's order, draining ones last
-	byID     map[BackendID]*backend
-	models   map[string]int // every model that was ever configured, reported or asked for, numbered
-	classes  []*class       // in order of appearance
-	classOf  map[capability]*class
-	jobs     map[JobID]*job // unsettled
-	attempts map[AttemptID]*attempt
-	expiries expiries // of the jobs that wait
+	pool       []*backend // in the configuration's order, draining ones last
+	byID       map[BackendID]*backend
+	models     map[string]int // every model that was ever configured, reported or asked for, numbered
+	modelNames []string       // by that number
+	classes    []*class       // in order of appearance
+	classOf    map[capability]*class
+	jobs       map[JobID]*job // unsettled
+	attempts   map[AttemptID]*attempt
+	expiries   expiries // of the jobs that wait
+
+	shapes     map[shapeKey]*estimator.Shape
+	remembered []remembered // the last to go last
 
 	tenants    []*tenant // with unsettled jobs
 	tenantByID map[Tenant]*tenant
@@ -113,6 +119,7 @@ func New(cfg Config, policy func(name string) (Policy, bool)) (*Scheduler, error
 		attempts: make(map[AttemptID]*attempt),
 
 		tenantByID: make(map[Tenant]*tenant),
+		shapes:     make(map[shapeKey]*estimator.Shape),
 	}
 	s.round.view.Rand = s.chance.IntN
 	if err := s.configure(cfg); err != nil {
@@ -150,6 +157,8 @@ func (s *Scheduler) Step(now Instant, ev Event) []Decision {
 		if err := s.configure(e.Config); err != nil {
 			panic("scheduler: Configured with an invalid configuration, which Validate would have refused: " + err.Error())
 		}
+	case Restored:
+		s.restored(e)
 	case Ticked:
 	default:
 		panic("scheduler: unknown event") // which one is not told, or every event would have to be on the heap

@@ -23,9 +23,7 @@ func (c Config) Validate() error {
 		if b.Slots < 0 || b.Slots > slotsMax {
 			complain("backend %q: slots is %d, must be from 0 (told by the backend) to %d", b.ID, b.Slots, slotsMax)
 		}
-		if b.Prior.Fixed < 0 || b.Prior.PerSecond < 0 {
-			complain("backend %q: the prior's times must not be negative", b.ID)
-		}
+		errs = append(errs, b.validateLaws()...)
 		for _, m := range b.Models {
 			if m == "" {
 				complain("backend %q lists a model without a name", b.ID)

@@ -7,9 +7,6 @@ import (
 )
 
 const (
-	// fixedAtFirst is the fixed part of a job's cost in seconds of audio (w0 of the notes): what a
-	// job takes however short it is, as far as anybody can tell without a law for the backend.
-	fixedAtFirst = 4.0
 	// interference is how much of a job each other job on the same GPU costs it, as long as that has
 	// not been seen: 0.8 says that jobs side by side gain little over one after the other.
 	interference = 0.8
@@ -19,18 +16,19 @@ const (
 	driftHalfLife = 30 * time.Second
 )
 
-// Cost is the shape of a job's cost: Fixed + PerSecond times the seconds of audio.
-type Cost struct{ Fixed, PerSecond float64 }
-
-// Of is the cost of a job with that much audio.
-func (c Cost) Of(audioSeconds float64) float64 { return c.Fixed + c.PerSecond*audioSeconds }
-
 // Speed is what is known of one backend's speed with one model: seconds of service per unit of cost
 // (θ of the notes), apart for each octave of occupancy, since jobs side by side slow each other down.
 type Speed struct {
 	Cost    Cost
-	guessed bool // Cost is a law in seconds of service, so that θ is 1 until observed
+	shape   *Shape
+	is      int // which shape Cost is
+	own     Cost
+	guessed bool // own is a law in seconds of service, so that θ is 1 until observed
 	levels  [levels]estimate
+	// offsets are the means of ln θ at occupancy 1 that the jobs since the last change give with each shape,
+	// and seen is how many these are.
+	offsets [shapes]float64
+	seen    int
 	n       int // observations over all levels
 	last    time.Duration
 	recent  int     // the level observed last
@@ -40,13 +38,22 @@ type Speed struct {
 	atLeast float64
 }
 
-// New returns a speed of which nothing is known.
-func New() *Speed { return &Speed{Cost: Cost{fixedAtFirst, 1}, fastest: math.Inf(1)} }
+// New returns a speed of which nothing is known; backends that are alike share a shape.
+func New(shape *Shape) *Speed { return speedOf(shape, Cost{Fixed: fixedAtFirst, PerSecond: 1}) }
 
 // FromLaw returns a speed that is expected to follow a law, in seconds, until jobs show better.
-func FromLaw(fixed, perSecond time.Duration) *Speed {
-	return &Speed{Cost: Cost{fixed.Seconds(), perSecond.Seconds()}, guessed: true, fastest: math.Inf(1)}
+func FromLaw(fixed, perSecond time.Duration, shape *Shape) *Speed {
+	s := speedOf(shape, Cost{Fixed: fixed.Seconds(), PerSecond: perSecond.Seconds()})
+	s.guessed = true
+	return s
 }
+
+func speedOf(shape *Shape, c Cost) *Speed {
+	return &Speed{Cost: c, own: c, shape: shape, fastest: math.Inf(1)}
+}
+
+// Shape is what the speed shares with those alike.
+func (s *Speed) Shape() *Shape { return s.shape }
 
 // Known says whether anything has been learned or was told.
 func (s *Speed) Known() bool { return s.n > 0 || s.guessed }
@@ -54,8 +61,8 @@ func (s *Speed) Known() bool { return s.n > 0 || s.guessed }
 // Observations counts what it was learned from.
 func (s *Speed) Observations() int { return s.n }
 
-// SeenAlone says whether a job that ran alone has been observed.
-func (s *Speed) SeenAlone() bool { return s.levels[0].n > 0 }
+// SeenAlone counts the jobs that ran alone and were observed, since the last change.
+func (s *Speed) SeenAlone() int { return s.levels[0].n }
 
 // Spread is the standard deviation of the log of actual / predicted.
 func (s *Speed) Spread() float64 {
@@ -64,6 +71,9 @@ func (s *Speed) Spread() float64 {
 	}
 	return s.levels[s.recent].spread()
 }
+
+// LastSeen is when a job was last observed.
+func (s *Speed) LastSeen() time.Duration { return s.last }
 
 // AtLeast is the least θ at occupancy 1 that unfinished jobs leave possible, 0 when none tell.
 func (s *Speed) AtLeast() float64 { return s.atLeast }
@@ -111,22 +121,39 @@ func (s *Speed) drift(now time.Duration, best float64) float64 {
 	return (own - goal) * (1 - math.Exp2(-idle.Seconds()/driftHalfLife.Seconds()))
 }
 
-// Observe takes in a job that succeeded: what it cost, how long it took from dispatch to the last
-// byte, and how many jobs ran there meanwhile, itself included, on average.
-func (s *Speed) Observe(now, elapsed time.Duration, cost, occupancy, best float64) {
-	if elapsed <= 0 || cost <= 0 {
-		return
+// Observation is a job that ran.
+type Observation struct {
+	Now, Elapsed time.Duration // Elapsed from dispatch to the last byte
+	AudioSeconds float64
+	Occupancy    float64 // how many jobs ran there meanwhile, itself included, on average
+	Best         float64 // see Drift
+}
+
+// Observe takes in a job that succeeded. It says whether the shape that the speed shares has changed: then the
+// others are to Adopt it.
+func (s *Speed) Observe(o Observation) (reshaped bool) {
+	if o.Elapsed <= 0 || s.Cost.Of(o.AudioSeconds) <= 0 {
+		return false
 	}
-	y := math.Log(elapsed.Seconds() / cost)
-	occupancy = max(occupancy, 1)
+	if moved := s.learn(o); moved != 0 {
+		s.seen = 0
+	}
+	reshaped = s.judgeShapes(o)
+	s.Adopt()
+	return reshaped
+}
+
+// learn takes an observation into the estimate of its level, and returns by how much a change moved that.
+func (s *Speed) learn(o Observation) (moved float64) {
+	occupancy := max(o.Occupancy, 1)
 	level := levelOf(int(math.Round(occupancy)))
-	y -= math.Log(slowdown(occupancy) / slowdown(float64(nominal(level))))
-	s.settleDrift(now, level, y, best)
+	y := math.Log(o.Elapsed.Seconds()/s.Cost.Of(o.AudioSeconds)) - math.Log(slowdown(occupancy)/slowdown(float64(nominal(level))))
+	s.settleDrift(o.Now, level, y, o.Best)
 	l := &s.levels[level]
 	if l.n == 0 && s.n > 0 { // first seen at this occupancy: the spread is the backend's all the same
 		l.variance = s.levels[s.recent].variance
 	}
-	if moved := l.observe(y); moved != 0 {
+	if moved = l.observe(y); moved != 0 {
 		for i := range s.levels {
 			if i != level && s.levels[i].n > 0 {
 				s.levels[i].shift(moved)
@@ -134,29 +161,79 @@ func (s *Speed) Observe(now, elapsed time.Duration, cost, occupancy, best float6
 		}
 	}
 	s.n++
-	s.recent, s.last = level, now
+	s.recent, s.last = level, o.Now
 	if l.n >= 2 {
 		s.fastest = min(s.fastest, math.Log(s.Theta(1)))
 	}
+	return moved
 }
 
-// Exceeded takes in a job that did not finish and had already run for elapsed. It can only raise θ.
-func (s *Speed) Exceeded(now, elapsed time.Duration, cost, occupancy, best float64) {
-	if elapsed <= 0 || cost <= 0 {
-		return
-	}
-	occupancy = max(occupancy, 1)
-	theta := elapsed.Seconds() / cost
-	if s.n == 0 {
-		if alone := theta / slowdown(occupancy); !s.guessed {
-			s.atLeast = max(s.atLeast, alone)
-		} else if alone > 1 {
-			s.Observe(now, elapsed, cost, occupancy, best)
+// judgeShapes says what each shape would have made of a job, had it been the speed's. The first job after a change
+// judges none, but is where each starts from.
+func (s *Speed) judgeShapes(o Observation) (reshaped bool) {
+	alone := math.Log(o.Elapsed.Seconds() / s.slowdownLearned(max(o.Occupancy, 1)))
+	limit := outlier * max(spreadMin, s.Spread())
+	s.seen++
+	weight := max(weightMin, 1/float64(s.seen))
+	var errors [shapes]float64
+	for i := range s.offsets {
+		y := alone - math.Log(s.costOf(i).Of(o.AudioSeconds))
+		if s.seen == 1 {
+			s.offsets[i] = y
+			continue
 		}
+		errors[i] = min(max(y-s.offsets[i], -limit), limit)
+		s.offsets[i] += weight * errors[i]
+	}
+	return s.seen > 1 && s.shape.take(&errors)
+}
+
+// slowdownLearned is how much longer a job takes at an occupancy than alone.
+func (s *Speed) slowdownLearned(occupancy float64) float64 {
+	level := nominal(levelOf(int(math.Round(occupancy))))
+	return s.Theta(level) / s.Theta(1) * slowdown(occupancy) / slowdown(float64(level))
+}
+
+func (s *Speed) costOf(shape int) Cost {
+	if shape == own {
+		return s.own
+	}
+	return tried[shape]
+}
+
+// Adopt takes on the shape that those alike have found best. What is predicted for an ordinary job stays.
+func (s *Speed) Adopt() {
+	best := s.shape.best
+	if best == s.is || s.n == 0 {
 		return
 	}
-	if theta > s.Theta(int(math.Round(occupancy))) {
-		s.Observe(now, elapsed, cost, occupancy, best)
+	by := s.offsets[best] - s.offsets[s.is]
+	for i := range s.levels {
+		if l := &s.levels[i]; l.n > 0 {
+			l.shift(by)
+			l.runSum += float64(max(l.run, -l.run)) * by
+		}
+	}
+	s.fastest += by
+	s.Cost, s.is = s.costOf(best), best
+}
+
+// Exceeded takes in a job that did not finish and had already run for Elapsed. It can only raise θ.
+func (s *Speed) Exceeded(o Observation) {
+	cost := s.Cost.Of(o.AudioSeconds)
+	if o.Elapsed <= 0 || cost <= 0 {
+		return
+	}
+	occupancy := max(o.Occupancy, 1)
+	theta := o.Elapsed.Seconds() / cost
+	switch {
+	case s.n == 0 && !s.guessed:
+		s.atLeast = max(s.atLeast, theta/slowdown(occupancy))
+	case s.n == 0 && theta > slowdown(occupancy), s.n > 0 && theta > s.Theta(int(math.Round(occupancy))):
+		if s.learn(o) != 0 || s.seen == 0 {
+			s.seen = 0
+			s.judgeShapes(o) // judges none, see there
+		}
 	}
 }
 
@@ -179,6 +256,9 @@ func (s *Speed) settleDrift(now time.Duration, level int, y, best float64) {
 		if s.levels[i].n > 0 {
 			s.levels[i].shift(-by)
 		}
+	}
+	for i := range s.offsets {
+		s.offsets[i] -= by
 	}
 }
 

@@ -13,6 +13,7 @@ const second = time.Second
 // card is a backend whose jobs take theta seconds per unit of cost, with lognormal noise.
 type card struct {
 	speed *Speed
+	cost  Cost
 	theta float64
 	sigma float64
 	now   time.Duration
@@ -20,19 +21,24 @@ type card struct {
 }
 
 func newCard(theta, sigma float64, seed uint64) *card {
-	return &card{speed: New(), theta: theta, sigma: sigma, rnd: rand.New(rand.NewPCG(seed, 1))}
+	return &card{speed: New(new(Shape)), cost: Cost{Fixed: fixedAtFirst, PerSecond: 1}, theta: theta, sigma: sigma, rnd: rand.New(rand.NewPCG(seed, 1))}
 }
 
 func (c *card) run(jobs int) {
 	for range jobs {
-		cost := c.speed.Cost.Of(math.Exp(math.Log(12) + 1.2*c.rnd.NormFloat64()))
-		elapsed := time.Duration(c.theta * cost * math.Exp(c.sigma*c.rnd.NormFloat64()) * 1e9)
+		audio := math.Exp(math.Log(12) + 1.2*c.rnd.NormFloat64())
+		elapsed := time.Duration(c.theta * c.cost.Of(audio) * math.Exp(c.sigma*c.rnd.NormFloat64()) * 1e9)
 		c.now += elapsed
-		c.speed.Observe(c.now, elapsed, cost, 1, 0)
+		c.speed.Observe(Observation{Now: c.now, Elapsed: elapsed, AudioSeconds: audio, Occupancy: 1})
 	}
 }
 
 func (c *card) off() float64 { return math.Abs(math.Log(c.speed.Theta(1) / c.theta)) }
+
+// job is an observation of a job of that cost.
+func job(s *Speed, now, elapsed time.Duration, cost, occupancy, best float64) Observation {
+	return Observation{Now: now, Elapsed: elapsed, AudioSeconds: (cost - s.Cost.Fixed) / s.Cost.PerSecond, Occupancy: occupancy, Best: best}
+}
 
 func TestLearnsFromTheFirstJobs(t *testing.T) {
 	var after3 []float64
@@ -99,48 +105,48 @@ func TestSpreadIsLearned(t *testing.T) {
 }
 
 func TestUnfinishedJobsOnlyRaise(t *testing.T) {
-	s := New()
+	s := New(new(Shape))
 	for range 10 {
-		s.Observe(0, 2*second, 20, 1, 0)
+		s.Observe(job(s, 0, 2*second, 20, 1, 0))
 	}
-	s.Exceeded(0, second, 20, 1, 0)
+	s.Exceeded(job(s, 0, second, 20, 1, 0))
 	if got := s.Theta(1); math.Abs(got-0.1) > 1e-9 {
 		t.Errorf("a job cancelled before its time moved theta to %v", got)
 	}
-	s.Exceeded(0, 8*second, 20, 1, 0)
-	s.Exceeded(0, 8*second, 20, 1, 0)
-	s.Exceeded(0, 8*second, 20, 1, 0)
+	s.Exceeded(job(s, 0, 8*second, 20, 1, 0))
+	s.Exceeded(job(s, 0, 8*second, 20, 1, 0))
+	s.Exceeded(job(s, 0, 8*second, 20, 1, 0))
 	if got := s.Theta(1); got < 0.3 {
 		t.Errorf("three jobs given up at 4 x the prediction left theta at %v, want it near 0.4", got)
 	}
 }
 
 func TestUnfinishedJobsBoundAnUnknownSpeed(t *testing.T) {
-	s := New()
-	s.Exceeded(0, 40*second, 20, 1, 0)
+	s := New(new(Shape))
+	s.Exceeded(job(s, 0, 40*second, 20, 1, 0))
 	if s.Known() || s.AtLeast() != 2 {
 		t.Errorf("known %v, at least %v; want unknown, at least 2", s.Known(), s.AtLeast())
 	}
 }
 
 func TestLawIsBelievedUntilTheFirstJob(t *testing.T) {
-	s := FromLaw(120*time.Millisecond, 50*time.Millisecond)
+	s := FromLaw(120*time.Millisecond, 50*time.Millisecond, new(Shape))
 	if !s.Known() || s.Observations() != 0 {
 		t.Fatal("a law makes a speed known, without observations")
 	}
 	if got := s.Theta(1) * s.Cost.Of(10); math.Abs(got-0.62) > 1e-9 {
 		t.Fatalf("10 s of audio predicted as %v s, want 0.62", got)
 	}
-	s.Observe(0, 1240*time.Millisecond, s.Cost.Of(10), 1, 0)
+	s.Observe(job(s, 0, 1240*time.Millisecond, s.Cost.Of(10), 1, 0))
 	if got := s.Theta(1) * s.Cost.Of(10); math.Abs(got-1.24) > 1e-9 {
 		t.Errorf("after one job of 1.24 s predicted as %v s", got)
 	}
 }
 
 func TestDriftsToTheBestOfTheClass(t *testing.T) {
-	s := New()
+	s := New(new(Shape))
 	for range 5 {
-		s.Observe(0, 20*second, 20, 1, 0)
+		s.Observe(job(s, 0, 20*second, 20, 1, 0))
 	}
 	if got := s.Drift(30*second, 0.1); got != 1 {
 		t.Errorf("drift %v after 30 s, want none", got)
@@ -155,35 +161,35 @@ func TestDriftsToTheBestOfTheClass(t *testing.T) {
 
 func TestAfterDriftOneJobTells(t *testing.T) {
 	slow := func() *Speed {
-		s := New()
+		s := New(new(Shape))
 		for range 5 {
-			s.Observe(0, second, 20, 1, 0) // fast once,
+			s.Observe(job(s, 0, second, 20, 1, 0)) // fast once,
 		}
 		for range 5 {
-			s.Observe(0, 20*second, 20, 1, 0) // then slow
+			s.Observe(job(s, 0, 20*second, 20, 1, 0)) // then slow
 		}
 		return s
 	}
 	still := slow()
-	still.Observe(300*second, 20*second, 20, 1, 0)
+	still.Observe(job(still, 300*second, 20*second, 20, 1, 0))
 	if got := still.Theta(1); got < 0.9 || got > 1.1 {
 		t.Errorf("still slow: theta %v, want 1", got)
 	}
 	recovered := slow()
-	recovered.Observe(300*second, second, 20, 1, 0)
+	recovered.Observe(job(recovered, 300*second, second, 20, 1, 0))
 	if got := recovered.Theta(1); got < 0.045 || got > 0.06 {
 		t.Errorf("recovered: theta %v, want 0.05", got)
 	}
 }
 
 func TestOccupancyIsLearnedApart(t *testing.T) {
-	s := New()
-	s.Observe(0, second, 10, 1, 0)
+	s := New(new(Shape))
+	s.Observe(job(s, 0, second, 10, 1, 0))
 	if got := s.Theta(2) / s.Theta(1); math.Abs(got-1.8) > 1e-9 {
 		t.Errorf("two side by side are expected to take %v x as long, want 1.8 as nothing else is known", got)
 	}
 	for range 5 { // this GPU runs eight at the price of two
-		s.Observe(0, 2*second, 10, 8, 0)
+		s.Observe(job(s, 0, 2*second, 10, 8, 0))
 	}
 	if got := s.Theta(8); math.Abs(got-0.2) > 1e-9 {
 		t.Errorf("eight side by side: theta %v, want 0.2", got)
@@ -192,7 +198,7 @@ func TestOccupancyIsLearnedApart(t *testing.T) {
 		t.Errorf("alone: theta %v, want 0.1", got)
 	}
 	for range 3 { // and then it is throttled
-		s.Observe(0, 8*second, 10, 8, 0)
+		s.Observe(job(s, 0, 8*second, 10, 8, 0))
 	}
 	if got := s.Theta(1); got < 0.3 {
 		t.Errorf("alone: theta %v, though the same GPU is 4 x slower at eight", got)
