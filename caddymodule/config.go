@@ -42,7 +42,8 @@ type Backend struct {
 	// don't say, any.
 	Models []string `json:"models,omitempty"`
 
-	// How many transcriptions it works on at a time. Default: what it reports, else 1.
+	// How many transcriptions it works on at a time. Default: what it reports, else as many as turn out
+	// to be useful, from 1 up; 1 for whisper.cpp's server.
 	Slots int `json:"slots,omitempty"`
 
 	// What kind of server it is: `whisperpool`, `openai` or `whisper_server`. Default: found out by

@@ -128,7 +128,7 @@ func (g *generation) schedulerConfig(seed uint64, bytesMax int64) scheduler.Conf
 	for _, b := range g.backends {
 		config.Backends = append(config.Backends, scheduler.Backend{
 			ID: b.id, Address: b.config.Address, Class: b.config.Class, Models: b.config.Models,
-			Slots: b.config.Slots, Prior: b.prior(), Checked: true,
+			Slots: b.config.Slots, Discover: b.kind == nil || discovers(b.kind), Prior: b.prior(), Checked: true,
 		})
 	}
 	return config

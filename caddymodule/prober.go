@@ -183,7 +183,7 @@ func (m *member) learn(b *backend, found finding) {
 // load is a finding as the scheduler takes it. Requires the pool's mu.
 func (m *member) load(found finding) scheduler.Load {
 	load := scheduler.Load{Instance: found.report.Instance, Slots: found.report.Slots, Models: found.report.Models}
-	if load.Slots == 0 && found.kind != nil {
+	if load.Slots == 0 && found.kind != nil && !discovers(found.kind) {
 		load.Slots = found.kind.DefaultSlots()
 	}
 	load.Can = map[string]scheduler.Capability{}
@@ -192,6 +192,10 @@ func (m *member) load(found finding) scheduler.Load {
 	}
 	return load
 }
+
+// discovers tells whether the scheduler is to find out how many jobs side by side are useful on a kind of
+// server that does not tell. whisper.cpp's works on one and lets the others wait, unseen.
+func discovers(kind upstream.Kind) bool { return kind.Name() != "whisper_server" }
 
 // logChange logs a backend's state when it is another than before. Requires the pool's mu.
 func (m *member) logChange(found finding) {

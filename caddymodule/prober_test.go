@@ -11,8 +11,10 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/whisperpool/whisperpool/scheduler"
 )
@@ -203,5 +205,54 @@ func oneAnswerAConnection(conn net.Conn, broken, answered *atomic.Int32) {
 		}
 		_, _ = io.Copy(io.Discard, req.Body)
 		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	}
+}
+
+// TestSlotsAreDiscovered: where neither configuration nor backend tells, more jobs side by side are
+// tried while throughput rises; but not on a server that lets them wait, nor where the number is told.
+func TestSlotsAreDiscovered(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind, options string
+		most          int32 // side by side; 0: more than one
+	}{
+		"openai":             {"openai", "", 0},
+		"whisper_server":     {"whisper_server", "", 1},
+		"configured":         {"openai", "slots 1", 1},
+		"reported":           {"whisperpool", "", 1},
+		"a kind that is set": {"whisper_server", "kind whisper_server", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			backend := newWhisper(t, func(s *whisper) { s.kind = c.kind })
+			backend.answer = taking(5 * time.Millisecond)
+			p := newProxy(t, "backend "+backend.address()+" {\n"+c.options+"\n}\ndefault_model base")
+			p.ready(1)
+			stop := make(chan struct{})
+			var wg sync.WaitGroup
+			for range 5 {
+				wg.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+						}
+						r, err := p.postWith(context.Background(), transcriptions, nil, wav(1), "model=whisper-1")
+						if err != nil || r.status != http.StatusOK {
+							t.Errorf("%v, status %d: %s", err, r.status, r.body)
+							return
+						}
+					}
+				})
+			}
+			slots := func() int { return p.pool().dispatcher.Snapshot().Backends[0].Slots }
+			eventually(t, "slots are discovered, or have had the time to be", func() bool {
+				return c.most == 0 && slots() > 1 || c.most > 0 && len(backend.requests()) > 100 || t.Failed()
+			})
+			close(stop)
+			wg.Wait()
+			if peak := backend.peak.Load(); c.most > 0 && peak != c.most || peak < 1 {
+				t.Errorf("%d side by side with %d slots", peak, slots())
+			}
+		})
 	}
 }
