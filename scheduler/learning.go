@@ -27,7 +27,7 @@ func duration(seconds float64) time.Duration { return time.Duration(seconds * fl
 func (s *Scheduler) learn(a *attempt, o Outcome) {
 	elapsed := s.now.Sub(a.started)
 	audio := a.job.AudioSeconds
-	if o.AudioSeconds > 0 {
+	if o.AudioSeconds > 0 && o.AudioSeconds <= audioMax {
 		audio = o.AudioSeconds
 	}
 	seen := estimator.Observation{

@@ -27,6 +27,8 @@ type chaos struct {
 	perTenant int       // jobs of a tenant that may wait
 	jobs      map[scheduler.JobID]*fate
 	log       strings.Builder
+	observed  func(scheduler.Event, []scheduler.Decision)
+	first     scheduler.Config
 }
 
 type running struct {
@@ -48,10 +50,13 @@ type fate struct {
 }
 
 func newChaos(t testing.TB, next func() byte) *chaos {
-	c := &chaos{t: t, next: next, used: map[scheduler.BackendID]int{}, jobs: map[scheduler.JobID]*fate{}}
-	cfg := c.config()
+	c := &chaos{
+		t: t, next: next, used: map[scheduler.BackendID]int{}, jobs: map[scheduler.JobID]*fate{},
+		observed: func(scheduler.Event, []scheduler.Decision) {},
+	}
+	c.first = c.config()
 	var err error
-	if c.core, err = scheduler.New(cfg, policies.ByName); err != nil {
+	if c.core, err = scheduler.New(c.first, policies.ByName); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -180,6 +185,7 @@ func (c *chaos) finish(i int) scheduler.Event {
 // step sends an event and checks the decisions.
 func (c *chaos) step(ev scheduler.Event) {
 	decisions := c.core.Step(c.now, ev)
+	c.observed(ev, decisions)
 	fmt.Fprintf(&c.log, "%v %T\n", time.Duration(c.now), ev)
 	switch e := ev.(type) {
 	case scheduler.Canceled:
