@@ -177,7 +177,8 @@ build() {
         die "cmake could not configure whisper.cpp; its last lines above say why"
     }
     say "compiling whisper.cpp $version with ${JOBS:-$(nproc)} jobs (about two minutes on two cores; an hour with CUDA)"
-    NINJA_STATUS='[whisper.cpp %p, %e s] ' cmake --build "$work/build" --parallel "${JOBS:-$(nproc)}" \
+    # Under our own make, another one would tell of every folder it enters.
+    env -u MAKEFLAGS -u MAKELEVEL NINJA_STATUS='[whisper.cpp %p, %e s] ' cmake --build "$work/build" --parallel "${JOBS:-$(nproc)}" \
         --target "${targets[@]}" >&2 || die "compiling whisper.cpp failed; the first error above says why"
 
     local out=$work/prefix
