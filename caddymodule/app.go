@@ -76,9 +76,7 @@ func (a *App) stage(ctx caddy.Context, h *Handler, pool *Pool) error {
 			return errors.New("another site has a pool of this name with other backends, policy, queue, breaker or attempts; " +
 				"these must be equal (write them once in a snippet and import it), or give one of the pools another name")
 		}
-		s.generation.spools[h.Upload.Spool] = true
-		orString(&s.generation.defaultModel, h.DefaultModel)
-		s.generation.tenants.include(h.Tenant)
+		s.generation.include(h)
 		return nil
 	}
 	g, err := newGeneration(ctx, h, text)

@@ -3,8 +3,10 @@ package caddymodule
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,13 +23,13 @@ import (
 // loaded. Attempts and probes that run hold it, so that its transports outlive a reload as long as
 // somebody uses them; Caddy's own clean-up would end them under running transcriptions.
 type generation struct {
-	config       governing
-	text         string // canonical form of config
-	defaultModel string // of the first site that has one; only for the prior of speeds
-	tenants      tenantLimit
-	spools       map[string]bool
-	backends     []*backend
-	logger       *zap.Logger
+	config   governing
+	text     string          // canonical form of config
+	models   map[string]bool // that the sites name as defaults or by aliases
+	tenants  tenantLimit
+	spools   map[string]bool
+	backends []*backend
+	logger   *zap.Logger
 
 	end  context.CancelFunc // ends the transports
 	refs atomic.Int32
@@ -55,10 +57,9 @@ func newGeneration(ctx caddy.Context, h *Handler, text string) (*generation, err
 	parent.Context = context.WithoutCancel(ctx.Context)
 	own, end := caddy.NewContext(parent)
 	g := &generation{
-		config: h.governs(), text: text, defaultModel: h.DefaultModel,
-		spools: map[string]bool{h.Upload.Spool: true}, logger: ctx.Logger(), end: end,
+		config: h.governs(), text: text, models: map[string]bool{}, spools: map[string]bool{}, logger: ctx.Logger(), end: end,
 	}
-	g.tenants.include(h.Tenant)
+	g.include(h)
 	g.refs.Store(1)
 	repl := caddy.NewReplacer()
 	for _, config := range h.Backends {
@@ -70,6 +71,18 @@ func newGeneration(ctx caddy.Context, h *Handler, text string) (*generation, err
 		g.backends = append(g.backends, b)
 	}
 	return g, nil
+}
+
+// include takes in how a site reads requests, as far as it matters to the pool.
+func (g *generation) include(h *Handler) {
+	g.spools[h.Upload.Spool] = true
+	g.tenants.include(h.Tenant)
+	if h.DefaultModel != "" {
+		g.models[h.DefaultModel] = true
+	}
+	for _, model := range h.Aliases {
+		g.models[model] = true
+	}
 }
 
 func (g *generation) newBackend(ctx caddy.Context, repl *caddy.Replacer, config Backend) (*backend, error) {
@@ -110,8 +123,8 @@ func (g *generation) release() {
 	}
 }
 
-// schedulerConfig is the generation as the scheduler is told it.
-func (g *generation) schedulerConfig(seed uint64, bytesMax int64) scheduler.Config {
+// schedulerConfig is the generation as the scheduler is told it, with what is known of its backends.
+func (g *generation) schedulerConfig(seed uint64, bytesMax int64, known func(*backend) known) scheduler.Config {
 	config := scheduler.Config{
 		Policy: g.config.Policy,
 		Queue: scheduler.Queue{
@@ -126,24 +139,43 @@ func (g *generation) schedulerConfig(seed uint64, bytesMax int64) scheduler.Conf
 		Seed:     seed,
 	}
 	for _, b := range g.backends {
+		k := known(b)
 		config.Backends = append(config.Backends, scheduler.Backend{
-			ID: b.id, Address: b.config.Address, Class: b.config.Class, Models: b.config.Models,
-			Slots: b.config.Slots, Discover: b.kind == nil || discovers(b.kind), Prior: b.prior(), Checked: true,
+			ID: b.id, Address: b.config.Address, Class: b.config.Class, Models: b.config.Models, Slots: b.config.Slots,
+			Discover: k.kind != nil && discovers(k.kind), Priors: b.priors(k.models), Checked: true,
 		})
 	}
 	return config
 }
 
-// prior is the speed to expect of the backend's class. A backend has one prior for all its models,
-// so it is that of the model it most likely gets.
-func (b *backend) prior() scheduler.Law {
-	model := b.generation.defaultModel
-	if len(b.config.Models) > 0 {
-		model = b.config.Models[0]
+// known is what a pool has found out of a backend that matters to the scheduler's configuration.
+type known struct {
+	kind   upstream.Kind
+	models []string // reported
+}
+
+// discovers tells whether the scheduler is to find out how many jobs side by side are useful on a kind of
+// server that does not tell. whisper.cpp's works on one and lets the others wait, unseen.
+func discovers(kind upstream.Kind) bool { return kind.Name() != "whisper_server" }
+
+// priors are the speeds to expect of the backend's class with the models that it serves, or that it may
+// be asked for where it does not tell.
+func (b *backend) priors(reported []string) map[string]scheduler.Law {
+	models := b.config.Models
+	if models == nil {
+		models = reported
 	}
-	fixed, perSecond, ok := gpu.Prior(b.config.Class, model)
-	if !ok {
-		return scheduler.Law{}
+	if models == nil {
+		models = slices.Collect(maps.Keys(b.generation.models))
 	}
-	return scheduler.Law{Fixed: fixed, PerSecond: perSecond}
+	var priors map[string]scheduler.Law
+	for _, model := range models {
+		if fixed, perSecond, ok := gpu.Prior(b.config.Class, model); ok {
+			if priors == nil {
+				priors = map[string]scheduler.Law{}
+			}
+			priors[model] = scheduler.Law{Fixed: fixed, PerSecond: perSecond}
+		}
+	}
+	return priors
 }

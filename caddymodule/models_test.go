@@ -1,9 +1,14 @@
 package caddymodule
 
 import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/whisperpool/whisperpool/gpu"
 	"github.com/whisperpool/whisperpool/scheduler"
 	"github.com/whisperpool/whisperpool/transcript"
 	"github.com/whisperpool/whisperpool/upstream"
@@ -105,5 +110,49 @@ func TestAble(t *testing.T) {
 		if got := c.able(q.model, q.needs); got != q.able {
 			t.Errorf("%s with %b: %v", q.model, q.needs, got)
 		}
+	}
+}
+
+// TestPriorsPerModel: before anything was learned, each model of a backend is expected to take what the
+// class takes with it, whether the model was configured, reported or is only named by a site.
+func TestPriorsPerModel(t *testing.T) {
+	reports := newWhisper(t, func(s *whisper) { s.models = []string{"base", "large-v3", "own-model"} })
+	restricted := newWhisper(t, func(s *whisper) { s.models = []string{"base", "small"} })
+	silent := newWhisper(t, func(s *whisper) { s.kind = "whisper_server" })
+	plain := newWhisper(t)
+	p := newProxy(t, fmt.Sprintf("backend %s T4 {\n\tname reports\n}\nbackend %s H100 {\n\tname restricted\n\tmodels small\n}\n"+
+		"backend %s A10G {\n\tname silent\n}\nbackend %s {\n\tname plain\n}\ndefault_model base\nalias huge large-v3",
+		reports.address(), restricted.address(), silent.address(), plain.address()))
+	p.ready(4)
+	config := p.pool().schedulerConfig()
+	for i, want := range []map[string]string{
+		{"base": "T4", "large-v3": "T4"}, {"small": "H100"}, {"base": "A10G", "large-v3": "A10G"}, {},
+	} {
+		got := config.Backends[i].Priors
+		if len(got) != len(want) {
+			t.Errorf("%s has priors %v", config.Backends[i].ID, got)
+		}
+		for model, class := range want {
+			fixed, perSecond, ok := gpu.Prior(class, model)
+			if law := (scheduler.Law{Fixed: fixed, PerSecond: perSecond}); !ok || got[model] != law {
+				t.Errorf("%s, %s: %v, want %v", config.Backends[i].ID, model, got[model], law)
+			}
+		}
+	}
+	// The scheduler has been told, although the models were reported after it was configured.
+	if r := p.post(transcriptions, wav(10), "model=huge"); r.status != http.StatusOK {
+		t.Fatalf("status %d: %s", r.status, r.body)
+	}
+	var line struct{ Predicted float64 }
+	for text := range strings.Lines(p.log()) {
+		if strings.Contains(text, "attempt succeeded") {
+			if err := json.Unmarshal([]byte(text), &line); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fixed, perSecond, _ := gpu.Prior("A10G", "large-v3") // the faster of the two that can
+	if want := (fixed + 10*perSecond).Seconds(); math.Abs(line.Predicted-want) > 1e-6 {
+		t.Errorf("predicted %v s, want %v", line.Predicted, want)
 	}
 }

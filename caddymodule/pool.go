@@ -142,7 +142,7 @@ func (p *Pool) serving() bool {
 // apply makes a generation the current one: what differs changes, all else goes on. Requires mu.
 func (p *Pool) apply(g *generation) error {
 	bytesMax := g.bytesMax(p.uploads.held.Load())
-	if err := p.dispatcher.Configure(g.schedulerConfig(p.seed, bytesMax)); err != nil {
+	if err := p.dispatcher.Configure(g.schedulerConfig(p.seed, bytesMax, p.known)); err != nil {
 		return err
 	}
 	g.hold()
@@ -158,6 +158,26 @@ func (p *Pool) apply(g *generation) error {
 		close(p.configured)
 	}
 	return nil
+}
+
+// known is what has been found out of a backend of any generation. Requires mu.
+func (p *Pool) known(b *backend) known {
+	k := known{kind: b.kind}
+	if m := p.member(b.id); m != nil && m.target.identity == b.identity {
+		k.kind = m.kind
+		if m.report != nil {
+			k.models = m.report.Models
+		}
+	}
+	return k
+}
+
+// refine tells the scheduler what was found out of backends since the configuration was applied. Requires
+// mu.
+func (p *Pool) refine() {
+	if err := p.dispatcher.Configure(p.current.schedulerConfig(p.seed, p.limits.Load().bytes, p.known)); err != nil {
+		p.log().Error("telling the scheduler of its backends", zap.Error(err)) // it took this configuration before
+	}
 }
 
 // remember brings the members into line with a generation. Requires mu.

@@ -162,6 +162,7 @@ func (m *member) learn(b *backend, found finding) {
 		return
 	}
 	state, _ := found.state()
+	before := p.known(b)
 	switch {
 	case state == "up":
 		m.kind, m.report = found.kind, &found.report
@@ -170,6 +171,9 @@ func (m *member) learn(b *backend, found finding) {
 	}
 	m.probed = true
 	p.recatalogue()
+	if now := p.known(b); state == "up" && (now.kind != before.kind || !slices.Equal(now.models, before.models)) {
+		p.refine()
+	}
 	m.logChange(found)
 	load := m.load(found)
 	p.mu.Unlock()
@@ -183,19 +187,12 @@ func (m *member) learn(b *backend, found finding) {
 // load is a finding as the scheduler takes it. Requires the pool's mu.
 func (m *member) load(found finding) scheduler.Load {
 	load := scheduler.Load{Instance: found.report.Instance, Slots: found.report.Slots, Models: found.report.Models}
-	if load.Slots == 0 && found.kind != nil && !discovers(found.kind) {
-		load.Slots = found.kind.DefaultSlots()
-	}
 	load.Can = map[string]scheduler.Capability{}
 	for _, model := range slices.Concat(m.target.config.Models, found.report.Models) {
 		load.Can[model] = (&entry{can: found.report.Can}).able(model)
 	}
 	return load
 }
-
-// discovers tells whether the scheduler is to find out how many jobs side by side are useful on a kind of
-// server that does not tell. whisper.cpp's works on one and lets the others wait, unseen.
-func discovers(kind upstream.Kind) bool { return kind.Name() != "whisper_server" }
 
 // logChange logs a backend's state when it is another than before. Requires the pool's mu.
 func (m *member) logChange(found finding) {

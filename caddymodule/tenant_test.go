@@ -23,22 +23,21 @@ type crowd struct {
 	p       *proxy
 	answers chan response
 	n       int
-	before  int // requests that the backend has had
 }
 
 // newCrowd takes the slot.
 func newCrowd(t *testing.T, p *proxy, backend *whisper) *crowd {
 	t.Helper()
-	c := &crowd{t: t, p: p, answers: make(chan response, 20), before: len(backend.requests())}
-	c.post(p.url, nil, "first", 1)
-	eventually(t, "the only slot is taken", func() bool { return len(backend.requests()) == c.before+1 })
+	c := &crowd{t: t, p: p, answers: make(chan response, 20)}
+	c.post(p.url, nil, "first")
+	eventually(t, "the only slot is taken", func() bool { return len(backend.requests()) == 1 })
 	return c
 }
 
-func (c *crowd) post(url string, header http.Header, name string, seconds float64) {
+func (c *crowd) post(url string, header http.Header, name string) {
 	c.n++
 	go func() {
-		r, err := (&proxy{t: c.t, url: url}).postWith(context.Background(), transcriptions, header, wav(seconds), "model=base", "prompt="+name)
+		r, err := (&proxy{t: c.t, url: url}).postWith(context.Background(), transcriptions, header, wav(1), "model=base", "prompt="+name)
 		if err != nil {
 			c.t.Error(err)
 		}
@@ -47,10 +46,10 @@ func (c *crowd) post(url string, header http.Header, name string, seconds float6
 }
 
 // wait posts a request and waits until it waits.
-func (c *crowd) wait(url string, header http.Header, name string, seconds float64) {
+func (c *crowd) wait(url string, header http.Header, name string) {
 	c.t.Helper()
 	before := c.p.pool().dispatcher.Snapshot().Queued
-	c.post(url, header, name, seconds)
+	c.post(url, header, name)
 	eventually(c.t, name+" waits", func() bool { return c.p.pool().dispatcher.Snapshot().Queued == before+1 })
 }
 
@@ -63,7 +62,7 @@ func (c *crowd) served(backend *whisper) []string {
 		}
 	}
 	var order []string
-	for _, got := range backend.requests()[c.before+1:] {
+	for _, got := range backend.requests()[1:] {
 		order = append(order, got.form["prompt"][0])
 	}
 	return order
@@ -75,38 +74,35 @@ func TestQueueOrder(t *testing.T) {
 		options string
 		want    []string
 	}{
-		"none":           {"", []string{"a-batch", "a", "a-now", "a-strange", "b", "a-short"}},
-		"priority":       {"priority {header.X-Priority}", []string{"a-now", "a", "a-strange", "b", "a-short", "a-batch"}},
-		"tenants":        {"tenant {header.Authorization}", []string{"a-batch", "b", "a", "a-now", "a-strange", "a-short"}},
-		"shortest first": {"queue {\n\torder shortest_first\n}", []string{"a-short", "a-batch", "a", "a-now", "a-strange", "b"}},
+		"none":     {"", []string{"a-batch", "a", "a-now", "a-strange", "b"}},
+		"priority": {"priority {header.X-Priority}", []string{"a-now", "a", "a-strange", "b", "a-batch"}},
+		"tenants":  {"tenant {header.Authorization}", []string{"a-batch", "b", "a", "a-now", "a-strange"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			gate := make(chan struct{})
 			backend := newWhisper(t)
-			backend.answer = taking(20 * time.Millisecond)
+			backend.answer = held(gate)
 			p := newProxy(t, "backend "+backend.address()+" A10G\n"+c.options)
 			p.ready(1)
-			eventually(t, "what a job takes is known", func() bool {
-				p.post(transcriptions, wav(20), "model=base")
-				speeds := p.pool().dispatcher.Snapshot().Backends[0].Speeds
-				return len(speeds) > 0 && speeds[0].Observations > 1 && speeds[0].Spread < 0.25
-			})
-			gate := make(chan struct{})
-			backend.answer = held(gate)
 			crowd := newCrowd(t, p, backend)
-			for _, r := range []struct {
-				name, who, priority string
-				seconds             float64
-			}{
-				{"a-batch", "a", "batch", 20}, {"a", "a", "", 20}, {"a-now", "a", " Interactive ", 20},
-				{"a-strange", "a", "urgent!", 20}, {"b", "b", "default", 20}, {"a-short", "a", "", 1},
+			for _, r := range []struct{ name, who, priority string }{
+				{"a-batch", "a", "batch"}, {"a", "a", ""}, {"a-now", "a", " Interactive "}, {"a-strange", "a", "urgent!"}, {"b", "b", "default"},
 			} {
-				crowd.wait(p.url, http.Header{"Authorization": {"Bearer " + r.who}, "X-Priority": {r.priority}}, r.name, r.seconds)
+				crowd.wait(p.url, http.Header{"Authorization": {"Bearer " + r.who}, "X-Priority": {r.priority}}, r.name)
 			}
 			close(gate)
 			if got := crowd.served(backend); !slices.Equal(got, c.want) {
 				t.Errorf("served in the order %v, want %v", got, c.want)
 			}
 		})
+	}
+}
+
+// TestShortestFirst is how the scheduler is told; it is tested there.
+func TestShortestFirst(t *testing.T) {
+	p := newProxy(t, "backend "+newWhisper(t).address()+"\nqueue {\n\torder shortest_first\n}")
+	if got := p.pool().schedulerConfig().Queue.Order; got != scheduler.ShortestFirst {
+		t.Errorf("order %q", got)
 	}
 }
 
@@ -121,8 +117,8 @@ func TestTenantLimit(t *testing.T) {
 	crowd := newCrowd(t, p, backend)
 	one := http.Header{"Authorization": {"Bearer key-of-tenant-one"}}
 	other := http.Header{"Authorization": {"Bearer key-of-tenant-two"}}
-	crowd.wait(p.url, one, "one", 1)
-	crowd.wait(p.url, one, "one", 1)
+	crowd.wait(p.url, one, "one")
+	crowd.wait(p.url, one, "one")
 
 	r, err := p.postWith(t.Context(), transcriptions, one, wav(1), "model=base")
 	if err != nil {
@@ -145,10 +141,10 @@ func TestTenantLimit(t *testing.T) {
 	}
 
 	for range 2 {
-		crowd.wait(p.url, other, "other", 1)
-		crowd.wait(p.url, nil, "nobody", 1)
+		crowd.wait(p.url, other, "other")
+		crowd.wait(p.url, nil, "nobody")
 	}
-	crowd.wait(p.url, nil, "nobody", 1) // is no tenant, and has no limit
+	crowd.wait(p.url, nil, "nobody") // is no tenant, and has no limit
 	if n := len(p.pool().tenants.waiting); n != 2 {
 		t.Errorf("%d tenants wait", n)
 	}
@@ -186,17 +182,17 @@ func TestTenantLimitsOfSites(t *testing.T) {
 		}
 		return r.status
 	}
-	crowd.wait(p.url, user, "one", 1)
+	crowd.wait(p.url, user, "one")
 	if status := ask(narrow); status != http.StatusTooManyRequests {
 		t.Errorf("the site with the limit of 1: status %d", status)
 	}
-	crowd.wait(p.url, user, "one", 1)
-	crowd.wait(p.url, user, "one", 1)
+	crowd.wait(p.url, user, "one")
+	crowd.wait(p.url, user, "one")
 	if status := ask(p.url); status != http.StatusTooManyRequests {
 		t.Errorf("the site with the limit of 3: status %d", status)
 	}
 	// The scheduler's limit is the largest, and none where a site has none.
-	limits := func() int { return p.pool().current.schedulerConfig(0, 0).Queue.MaxPerTenant }
+	limits := func() int { return p.pool().schedulerConfig().Queue.MaxPerTenant }
 	if got := limits(); got != 3 {
 		t.Errorf("the scheduler's limit is %d", got)
 	}
@@ -204,7 +200,7 @@ func TestTenantLimitsOfSites(t *testing.T) {
 	if got := limits(); got != 0 {
 		t.Errorf("the scheduler's limit is %d with a site that has none", got)
 	}
-	crowd.wait(free, user, "one", 1)
+	crowd.wait(free, user, "one")
 	close(gate)
 	crowd.served(backend)
 }
@@ -239,4 +235,11 @@ func requestWith(t *testing.T, header http.Header) *http.Request {
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, transcriptions, nil)
 	r.Header = header
 	return caddyhttp.PrepareRequest(r, caddyhttp.NewTestReplacer(r), nil, nil)
+}
+
+// schedulerConfig is what the scheduler has been told.
+func (p *Pool) schedulerConfig() scheduler.Config {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.current.schedulerConfig(p.seed, p.limits.Load().bytes, p.known)
 }
