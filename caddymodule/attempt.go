@@ -46,11 +46,25 @@ func (t *transcription) try(ctx context.Context, a dispatcher.Attempt) scheduler
 	t.pool.tenants.add(t.tenant, -1)
 	defer t.pool.tenants.add(t.tenant, 1)
 	began := time.Now()
-	outcome := t.attempt(ctx, a, b, kind)
+	var way way
+	outcome := t.attempt(ctx, a, b, kind, &way)
 	took := time.Since(began)
 	countAttempt(t.pool.name, b, outcome.Result, took)
 	t.logAttempt(a, b, outcome, took)
+	if ctx.Err() != nil && way.atWork() && !kind.FreesOnCancel() {
+		sitOut(a.Predicted - took)
+	}
 	return outcome
+}
+
+// sitOutShare is how much of what was left of an attempt is sat out. It is less than all, for an attempt
+// that was ended after more than was predicted would count as one that showed the backend to be slow.
+const sitOutShare = 0.95
+
+// sitOut keeps the slot of an attempt that was ended on a backend that does not notice, and goes on, for
+// what was left of the time that it was predicted to take. Nothing is known to end that sooner.
+func sitOut(left time.Duration) {
+	<-time.After(time.Duration(sitOutShare * float64(left)))
 }
 
 func (t *transcription) logAttempt(a dispatcher.Attempt, b *backend, outcome scheduler.Outcome, took time.Duration) {
@@ -66,7 +80,7 @@ func (t *transcription) logAttempt(a dispatcher.Attempt, b *backend, outcome sch
 		zap.Stringer("why", a.Reason), zap.Duration("predicted", a.Predicted))
 }
 
-func (t *transcription) attempt(ctx context.Context, a dispatcher.Attempt, b *backend, kind upstream.Kind) scheduler.Outcome {
+func (t *transcription) attempt(ctx context.Context, a dispatcher.Attempt, b *backend, kind upstream.Kind, way *way) scheduler.Outcome {
 	asked := t.request
 	if asked.Model = a.Model; asked.Model == "" {
 		asked.Model = asked.Params.Model // nobody has names for models here but the client
@@ -77,13 +91,13 @@ func (t *transcription) attempt(ctx context.Context, a dispatcher.Attempt, b *ba
 	}
 	req.Header.Set("X-Request-Id", t.requestID)
 	began := time.Now()
-	resp, reached, err := b.roundTrip(req)
+	resp, err := b.roundTrip(req, way)
 	var verdict upstream.Verdict
 	if err == nil {
 		verdict, err = kind.Read(resp, asked)
 	}
 	if err != nil {
-		return t.broken(ctx, b, reached, err)
+		return t.broken(ctx, b, way.connected.Load(), err)
 	}
 	switch verdict.Class {
 	case upstream.OK:
@@ -146,35 +160,49 @@ func (b *backend) dress(req *http.Request) *http.Request {
 	return req
 }
 
+// way is how far an attempt's request has come. Zero: nowhere.
+type way struct {
+	connected, reused, whole, answered atomic.Bool
+	written                            atomic.Pointer[time.Time]
+}
+
+// atWork: the backend has all of the request, and has not begun to answer it.
+func (w *way) atWork() bool { return w.whole.Load() && !w.answered.Load() }
+
+func (w *way) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GotConn:              func(info httptrace.GotConnInfo) { w.connected.Store(true); w.reused.Store(info.Reused) },
+		GotFirstResponseByte: func() { w.answered.Store(true) },
+		WroteRequest: func(info httptrace.WroteRequestInfo) {
+			now := time.Now()
+			w.written.Store(&now)
+			w.whole.Store(info.Err == nil)
+		},
+	}
+}
+
 // roundTrip sends an attempt's request. A kept connection that turns out to have been closed before
 // any byte came back is redialled once, and counts as nothing: the backend never saw the request.
-// net/http does so for GET alone. reached says whether there was a connection in the end.
-func (b *backend) roundTrip(req *http.Request) (resp *http.Response, reached bool, err error) {
+// net/http does so for GET alone.
+func (b *backend) roundTrip(req *http.Request, way *way) (*http.Response, error) {
 	req = b.dress(req)
-	var connected, reused, answered atomic.Bool
-	var written atomic.Pointer[time.Time]
-	trace := &httptrace.ClientTrace{
-		GotConn:              func(info httptrace.GotConnInfo) { connected.Store(true); reused.Store(info.Reused) },
-		GotFirstResponseByte: func() { answered.Store(true) },
-		WroteRequest:         func(httptrace.WroteRequestInfo) { now := time.Now(); written.Store(&now) },
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), way.trace()))
+	resp, err := b.attempts.RoundTrip(req)
+	if err == nil || !way.reused.Load() || way.answered.Load() || req.Context().Err() != nil || req.GetBody == nil {
+		return resp, err
 	}
-	req = req.WithContext(httptrace.WithClientTrace(req.Context(), trace))
-	resp, err = b.attempts.RoundTrip(req)
-	if err == nil || !reused.Load() || answered.Load() || req.Context().Err() != nil || req.GetBody == nil {
-		return resp, connected.Load(), err
-	}
-	if at := written.Load(); at != nil && time.Since(*at) > staleWithin || !brokeOff(err) {
-		return nil, true, err
+	if at := way.written.Load(); at != nil && time.Since(*at) > staleWithin || !brokeOff(err) {
+		return nil, err
 	}
 	body, bodyErr := req.GetBody()
 	if bodyErr != nil {
-		return nil, true, err
+		return nil, err
 	}
 	closeIdle(b.attempts) // the others are as old
-	connected.Store(false)
+	way.connected.Store(false)
+	way.whole.Store(false)
 	req.Body = body
-	resp, err = b.attempts.RoundTrip(req)
-	return resp, connected.Load(), err
+	return b.attempts.RoundTrip(req)
 }
 
 // brokeOff tells errors of a connection that the other side has closed from all others.
