@@ -15,6 +15,7 @@ import (
 
 	"github.com/whisperpool/whisperpool/policies"
 	"github.com/whisperpool/whisperpool/scheduler"
+	"github.com/whisperpool/whisperpool/scheduler/journal"
 )
 
 // Observer is told of every step, under the dispatcher's lock and in order. It must not block, keep
@@ -26,6 +27,8 @@ type Observer interface {
 // Options are what a Dispatcher is made with; the zero value works.
 type Options struct {
 	Observers []Observer
+	// Recorder writes down every step; nil: none does. It is closed by whoever made it, after the dispatcher.
+	Recorder *Recorder
 	// Probe is asked to look at a backend now rather than at the prober's next turn. It is called
 	// without the lock, from whatever goroutine; it must return at once.
 	Probe func(scheduler.BackendID)
@@ -40,9 +43,10 @@ type Dispatcher struct {
 	started time.Time
 
 	mu         sync.Mutex
-	core       *scheduler.Scheduler // nil before the first Configure
-	cfg        scheduler.Config     // the last that was applied
-	configured chan struct{}        // closed by the first Configure, or by Close
+	core       *scheduler.Scheduler    // nil before the first Configure
+	cfg        scheduler.Config        // the last that was applied
+	learned    []scheduler.SpeedRecord // restored before the first Configure
+	configured chan struct{}           // closed by the first Configure, or by Close
 	closed     bool
 	lastJob    scheduler.JobID
 	calls      map[scheduler.JobID]*call
@@ -89,14 +93,50 @@ func (d *Dispatcher) Configure(cfg scheduler.Config) error {
 		if err != nil {
 			return err
 		}
-		d.core, d.cfg = core, cfg
+		d.adopt(core, cfg)
 		close(d.configured)
 	} else if _, err := scheduler.New(cfg, policies.ByName); err != nil {
 		return err
 	}
 	d.cfg = cfg
 	d.step(scheduler.Configured{Config: cfg})
+	if d.learned != nil {
+		d.step(scheduler.Restored{Speeds: d.learned})
+		d.learned = nil
+	}
 	return nil
+}
+
+// adopt begins with a scheduler that is new. Requires: mu is held.
+func (d *Dispatcher) adopt(core *scheduler.Scheduler, cfg scheduler.Config) {
+	d.core, d.cfg = core, cfg
+	if d.options.Recorder != nil {
+		d.options.Recorder.begin(journal.Header{Config: cfg})
+	}
+}
+
+// Speeds copies what has been learned of the backends' speeds, to be kept over a restart.
+func (d *Dispatcher) Speeds() []scheduler.SpeedRecord {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.core == nil {
+		return d.learned
+	}
+	return d.core.SpeedsAt(d.Now())
+}
+
+// Restore gives back what Speeds told a former dispatcher. It holds for backends of which nothing has been
+// learned since, those that are configured later included.
+func (d *Dispatcher) Restore(speeds []scheduler.SpeedRecord) {
+	defer d.unlock()
+	d.mu.Lock()
+	switch {
+	case d.closed:
+	case d.core == nil:
+		d.learned = append(d.learned, speeds...)
+	default:
+		d.step(scheduler.Restored{Speeds: speeds})
+	}
 }
 
 // Run takes a job through the queue and its attempts and returns how it ended, after the last
@@ -236,6 +276,9 @@ func (d *Dispatcher) stepCore(ev scheduler.Event) (value any, stack []byte) {
 	decisions := d.core.Step(now, ev)
 	for _, o := range d.options.Observers {
 		o.Observed(now, ev, decisions)
+	}
+	if r := d.options.Recorder; r != nil {
+		r.record(journal.Record{At: now, Event: ev, Decisions: decisions}, func() journal.Header { return d.header(now) })
 	}
 	for _, decision := range decisions {
 		d.carryOut(decision)

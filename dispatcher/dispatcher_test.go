@@ -394,10 +394,10 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// journal writes down what an observer is told.
-type journal struct{ lines []string }
+// diary writes down what an observer is told.
+type diary struct{ lines []string }
 
-func (j *journal) Observed(now scheduler.Instant, ev scheduler.Event, ds []scheduler.Decision) {
+func (j *diary) Observed(now scheduler.Instant, ev scheduler.Event, ds []scheduler.Decision) {
 	line := fmt.Sprintf("%v %T", time.Duration(now), ev)
 	for _, d := range ds {
 		line += fmt.Sprintf(" %T", d)
@@ -407,7 +407,7 @@ func (j *journal) Observed(now scheduler.Instant, ev scheduler.Event, ds []sched
 
 func TestObserversSeeEveryStepInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		j := &journal{}
+		j := &diary{}
 		d := start(t, backends(1, "a"), dispatcher.Options{Observers: []dispatcher.Observer{j}})
 		defer d.Close()
 		d.Run(t.Context(), job(), takes(second))

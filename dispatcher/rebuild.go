@@ -16,8 +16,8 @@ import (
 //   - attempts that run are detached: the new scheduler does not know of them, so their backends may
 //     get more jobs than slots until they end. When one succeeds its job is served; when one fails,
 //     its job arrives again, unless the answer had begun;
-//   - learned speeds, breakers and health are lost; all backends are to be probed, since those that
-//     are checked are not used before.
+//   - learned speeds are taken over, unless telling them panics too; breakers and health are lost; all
+//     backends are to be probed, since those that are checked are not used before.
 //
 // Nothing waits for ever: a job that makes the new scheduler panic too is settled with NoBackend.
 // Requires: mu is held.
@@ -29,11 +29,13 @@ func (d *Dispatcher) rebuild(value any, stack []byte) {
 		a.detached = true
 	}
 	clear(d.attempts)
-	core, err := scheduler.New(d.cfg, policies.ByName)
-	if err != nil { // it was valid when it was applied
-		panic("dispatcher: the configuration cannot be applied again: " + err.Error())
+	speeds := d.rescue()
+	d.startAnew()
+	if len(speeds) > 0 {
+		if value, _ := d.stepCore(scheduler.Restored{Speeds: speeds}); value != nil {
+			d.startAnew() // it is what was learned that it cannot stand
+		}
 	}
-	d.core = core
 	for _, b := range d.cfg.Backends {
 		if probe := d.options.Probe; probe != nil {
 			d.after = append(d.after, func() { probe(b.ID) })
@@ -49,6 +51,25 @@ func (d *Dispatcher) rebuild(value any, stack []byte) {
 	for _, c := range waiting {
 		d.arriveAgain(c)
 	}
+}
+
+// rescue returns what a scheduler that panicked had learned, nothing when that cannot be told.
+func (d *Dispatcher) rescue() (speeds []scheduler.SpeedRecord) {
+	defer func() {
+		if recover() != nil {
+			speeds = nil
+		}
+	}()
+	return d.core.SpeedsAt(d.Now())
+}
+
+// startAnew puts a new scheduler in the place of the one that panicked.
+func (d *Dispatcher) startAnew() {
+	core, err := scheduler.New(d.cfg, policies.ByName)
+	if err != nil { // it was valid when it was applied
+		panic("dispatcher: the configuration cannot be applied again: " + err.Error())
+	}
+	d.adopt(core, d.cfg)
 }
 
 // arriveAgain lets a job arrive in a new scheduler, or ends it when that panics as well.

