@@ -83,3 +83,38 @@ func BenchmarkArriveAndFinish(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkLongQueue is an arrival and an end while ten thousand jobs wait, all of one tenant or of a thousand, of
+// one band or of three.
+func BenchmarkLongQueue(b *testing.B) {
+	for _, c := range []struct{ tenants, bands int }{{1, 1}, {1, 3}, {1000, 1}, {1000, 3}} {
+		b.Run(fmt.Sprintf("%d tenants, %d bands", c.tenants, c.bands), func(b *testing.B) {
+			core, _ := benchPool(b, 100)
+			now, id := scheduler.Instant(0), scheduler.JobID(0)
+			var running []scheduler.AttemptID
+			step := func(ev scheduler.Event) {
+				for _, d := range core.Step(now, ev) {
+					if d, ok := d.(scheduler.Dispatch); ok {
+						running = append(running, d.Attempt)
+					}
+				}
+			}
+			arrive := func() {
+				id++
+				step(scheduler.Arrived{Job: scheduler.Job{ID: id, Model: "base", AudioSeconds: 10,
+					Tenant: scheduler.Tenant(int(id) % c.tenants), Priority: scheduler.Priority(int(id) / 7 % c.bands)}})
+			}
+			for range 10_000 {
+				arrive()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				now = now.Add(time.Millisecond)
+				arrive()
+				a := running[0]
+				running = append(running[:0], running[1:]...)
+				step(scheduler.Finished{Attempt: a, Outcome: scheduler.Outcome{Result: scheduler.Success}})
+			}
+		})
+	}
+}
