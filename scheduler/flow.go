@@ -4,97 +4,7 @@ import (
 	"container/heap"
 	"iter"
 	"math"
-	"time"
 )
-
-// The order of the queue. Within a tenant jobs go by rank, which is the time of arrival plus what their
-// band is worth. Between tenants goes first who was served least, so that one who sends a flood delays
-// itself; but not across bands, unless the lower band has waited for long enough:
-//
-//	level of the band, turn of the tenant, rank, order of arrival
-//
-// Without priorities and tenants this is the order of arrival. Turns are the start tags of start-time fair
-// queueing (Goyal, Vin and Cheng, SIGCOMM 1996) in seconds of service, which shares as deficit round robin
-// does and has no round: jobs that stay behind, because they wait for a certain backend, would have to
-// give back the turn that they did not use.
-
-// bandWorth is what a band is worth in time of waiting.
-const bandWorth = 30 * time.Second
-
-// The bands, most urgent first.
-const (
-	interactive = iota
-	ordinary
-	batch
-	bands
-)
-
-func bandOf(p Priority) int {
-	switch p {
-	case Interactive:
-		return interactive
-	case Batch:
-		return batch
-	default:
-		return ordinary
-	}
-}
-
-// rankOf orders the jobs of one tenant.
-func rankOf(arrived Instant, band int) Instant {
-	return arrived.Add(time.Duration(band-ordinary) * bandWorth)
-}
-
-// tenant is somebody who has unsettled jobs.
-type tenant struct {
-	id      Tenant
-	number  int     // its place among the tenants
-	jobs    int     // unsettled
-	waiting int     //
-	units   float64 // of the jobs that wait
-	turn    float64 // start tag of the next job
-	charged float64 // in the round in progress, for jobs that were looked at and wait
-}
-
-// tenantOf returns the record of a tenant with one job more.
-func (s *Scheduler) tenantOf(id Tenant) *tenant {
-	t := s.tenantByID[id]
-	if t == nil {
-		t = s.spareTenants.get()
-		*t = tenant{id: id, number: len(s.tenants)}
-		s.tenants = append(s.tenants, t)
-		s.tenantByID[id] = t
-	}
-	t.jobs++
-	return t
-}
-
-// leave takes a settled job off its tenant's record.
-func (s *Scheduler) leave(t *tenant) {
-	if t.jobs--; t.jobs == 0 {
-		last := len(s.tenants) - 1
-		s.tenants[t.number] = s.tenants[last]
-		s.tenants[t.number].number = t.number
-		s.tenants = s.tenants[:last]
-		delete(s.tenantByID, t.id)
-		s.spareTenants.put(t)
-	}
-}
-
-// charge moves a tenant's turn by a job of it that is dispatched for the first time.
-func (s *Scheduler) charge(j *job) {
-	s.virtual = max(s.virtual, j.tenant.turn)
-	j.tenant.turn += s.costOf(j)
-}
-
-// costOf is what a job counts for in its tenant's turn: the seconds that the fastest backend would take,
-// which is the same whoever serves it. Nothing is counted while there is but one tenant.
-func (s *Scheduler) costOf(j *job) float64 {
-	if len(s.tenants) < 2 {
-		return 0
-	}
-	return j.class.perUnit * defaultUnits(j.AudioSeconds)
-}
 
 // list is jobs in the order in which they are to be looked at.
 type list struct{ first, last *job }
@@ -289,15 +199,6 @@ func (s *Scheduler) look(f *flow) *job {
 	return j
 }
 
-// lookedAt has a job that still waits count for the rest of the round as if it had been served, so that
-// tenants take turns also in looking past it.
-func (s *Scheduler) lookedAt(j *job) {
-	if cost := s.costOf(j); j.queued && cost > 0 {
-		j.tenant.charged += cost
-		s.round.charged = append(s.round.charged, j.tenant)
-	}
-}
-
 // endRound forgets what the round charged.
 func (s *Scheduler) endRound() {
 	for _, t := range s.round.charged {
@@ -311,50 +212,4 @@ func (s *Scheduler) endRound() {
 	clear(s.round.moved)
 	clear(s.round.charged)
 	s.round.moved, s.round.charged = s.round.moved[:0], s.round.charged[:0]
-}
-
-// lift sets the levels of a class's bands. A band's level is its place, less one for each bandWorth that
-// its eldest job has waited: from then on its tenants share with those of the band above.
-func (s *Scheduler) lift(c *class) {
-	levels := plainLevels
-	if s.bandsWaiting() > 1 {
-		for b := range levels {
-			if c.waitingIn[b] > 0 {
-				lifted := b - int(s.now.Sub(c.eldest(b))/bandWorth)
-				levels[b] = max(lifted, 0)
-			}
-		}
-	}
-	if levels == c.levels {
-		return
-	}
-	c.levels = levels
-	for _, f := range c.flows {
-		f.key = f.keyNow()
-	}
-	heap.Init(&c.flows)
-}
-
-// plainLevels are those of bands whose jobs have not waited for long.
-var plainLevels = [bands]int{interactive, ordinary, batch}
-
-// bandsWaiting is how many bands have jobs that wait.
-func (s *Scheduler) bandsWaiting() (n int) {
-	for _, waiting := range s.waitingIn {
-		if waiting > 0 {
-			n++
-		}
-	}
-	return n
-}
-
-// eldest is the arrival of the first job of a band. Requires: it has one.
-func (c *class) eldest(band int) Instant {
-	eldest := never
-	for _, f := range c.flows {
-		if j := f.jobs[band].first; j != nil {
-			eldest = min(eldest, j.arrived)
-		}
-	}
-	return eldest
 }

@@ -24,7 +24,7 @@ type job struct {
 	order   uint64 // of arrival; a retried job keeps it
 	size    size
 	band    int
-	rank    Instant // see flow.go
+	rank    Instant // see order.go
 
 	flow        *flow // while it waits
 	prev, next  *job  // in the flow's list

@@ -7,7 +7,7 @@ import (
 
 // class is the queue of the jobs that can run on the same backends: same model, same needs. There is
 // one for each, so that jobs for a model nobody is free to serve never hide others; placement merges
-// them in the order that flow.go tells.
+// them in the order that order.go tells.
 type class struct {
 	capability
 	modelIndex int

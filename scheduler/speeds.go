@@ -109,10 +109,12 @@ func (s *Scheduler) recall(b *backend) {
 	}
 }
 
-// dropUnlearned has speeds that were not learned made anew when they are next asked for, with what is known then.
+// dropUnlearned has speeds that were not learned made anew when they are next asked for, with what is known then;
+// but not one that an attempt which runs will teach.
 func (b *backend) dropUnlearned() {
 	for i, speed := range b.speeds {
-		if speed != nil && speed.Observations() == 0 {
+		awaited := slices.ContainsFunc(b.running, func(a *attempt) bool { return a.speed == speed })
+		if speed != nil && speed.Observations() == 0 && !awaited {
 			b.speeds[i] = nil
 		}
 	}
