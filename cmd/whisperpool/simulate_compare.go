@@ -55,7 +55,7 @@ func printCompare(out io.Writer, st sim.Study, outcomes []sim.Outcomes, chart st
 				seconds(oc.Of(p50Of).Median), seconds(oc.Of(p95Of).Median), spread(oc.Of(p99Of), seconds),
 				fmt.Sprintf("%.2f", oc.Of(throughputOf).Median), ratio(oc.Of(etaOf).Median), errorsOf(oc))
 		}
-		fmt.Fprintf(out, "\n%s; no scheduler can have a mean below %s s\n\n", levelWords(st, level), seconds(bound))
+		fmt.Fprintf(out, "\n%s; the least possible mean is %s s\n\n", levelWords(st, level), seconds(bound))
 		if err := g.print(out); err != nil {
 			return err
 		}
