@@ -93,7 +93,9 @@ func (f *flow) rewind() {
 		f.cursors[b] = f.jobs[b].first
 	}
 	f.key = f.keyNow()
-	heap.Fix(&f.class.flows, f.index)
+	if len(f.class.flows) > 1 {
+		heap.Fix(&f.class.flows, f.index)
+	}
 }
 
 // flowFor returns the flow of a job that comes into the queue.
@@ -187,7 +189,9 @@ func (s *Scheduler) rekey(f *flow) {
 		s.round.moved = append(s.round.moved, f)
 	}
 	f.key = f.keyNow()
-	heap.Fix(&f.class.flows, f.index)
+	if len(f.class.flows) > 1 {
+		heap.Fix(&f.class.flows, f.index)
+	}
 }
 
 // look takes the next job of a flow.
