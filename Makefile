@@ -80,7 +80,7 @@ ci: ## What CI runs
 
 ##@ Measuring
 .PHONY: bench-peers
-bench-peers: whisperpool ## The same jobs through whisperpool and other balancers; over an hour (SHORT=1: two minutes)
+bench-peers: whisperpool ## The same jobs through whisperpool and other balancers; an hour and a half (SHORT=1: two minutes)
 	@scripts/bench-peers.sh $(if $(SHORT),-short) placement
 
 .PHONY: bench

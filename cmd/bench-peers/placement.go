@@ -113,8 +113,8 @@ func (r run) trouble() string {
 	if r.Others > othersMost {
 		text += fmt.Sprintf("  others used %.0f %% of the processors", 100*r.Others)
 	}
-	for _, doubt := range r.Summary.Doubts() {
-		text += "  " + doubt
+	if len(r.Summary.Doubts()) > 0 {
+		text += fmt.Sprintf("  the generator was %.0f ms late", 1000*r.Summary.Generator.Late())
 	}
 	return text
 }

@@ -49,7 +49,7 @@ const (
 // Doubts are reasons not to believe a run's figures, none when there are none.
 func (s Summary) Doubts() []string {
 	var doubts []string
-	late := max(s.Generator.LagP99, s.Generator.HiccupP99)
+	late := s.Generator.Late()
 	if s.OK > 0 && late > max(lateLeast, lateShare*s.Latency.P50) {
 		doubts = append(doubts, fmt.Sprintf(
 			"the generator itself was up to %s s late (99th percentile), so these times are partly its own: use a machine that is less busy, or a smaller load", short(late)))

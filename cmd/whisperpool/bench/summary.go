@@ -43,6 +43,9 @@ type Generator struct {
 	HiccupMax float64 `json:"hiccup_max_s"` //
 }
 
+// Late is how late the generator was in all but one of a hundred cases, in seconds.
+func (g Generator) Late() float64 { return max(g.LagP99, g.HiccupP99) }
+
 // Summary sums up a run. Latency and rates are of the requests that were served: what share was
 // not is told beside, since refusing makes those that are served quick.
 type Summary struct {
