@@ -55,7 +55,7 @@ func (s *Scheduler) consider(j *job, arrived bool) {
 		s.settle(j, DeadlinePassed, s.drainHint(j))
 		return
 	}
-	p := Placement{}
+	var p Placement
 	if idle && j.starving(s.now) { // (2)
 		p = Placement{Backend: fastestIdle(view), Reason: Starving}
 	} else { // (3)
@@ -80,7 +80,7 @@ func (s *Scheduler) consider(j *job, arrived bool) {
 // chosen is the candidate that a policy named, with its Predicted filled in; naming another is its bug.
 func (s *Scheduler) chosen(id BackendID) (*backend, *Candidate) {
 	view := &s.round.view
-	at := -1
+	var at int
 	if o := view.foreseen; o != nil && o.Best.OK && view.Candidates[o.Best.Index].Backend == id {
 		at = o.Best.Index
 	} else {

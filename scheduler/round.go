@@ -206,8 +206,9 @@ func (s *Scheduler) rate(c *class, m *member) {
 	m.held = m.speed.Theta(b.occupancyNext())
 	m.theta = m.held
 	if m.speed.Stale(time.Duration(s.now)) {
-		best, seen := 0.0, false
+		var best float64
 		if b.Class != "" {
+			var seen bool
 			if best, seen = c.gpuBest[b.Class]; !seen {
 				best = c.fastestOf(b.Class)
 				c.gpuBest[b.Class] = best

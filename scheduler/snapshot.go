@@ -41,7 +41,7 @@ type BackendSnapshot struct {
 // SpeedSnapshot is the learned speed of one backend with one model.
 type SpeedSnapshot struct {
 	Model        string
-	TenSeconds   time.Duration // predicted service time of a clip of 10 s
+	TenSeconds   time.Duration //nolint:staticcheck // the predicted service time of a clip of 10 s
 	Observations int           // 0: the prior alone
 	Spread       float64       // standard deviation of the log of actual / predicted
 }
