@@ -91,7 +91,7 @@ func (t *transcription) attempt(ctx context.Context, a dispatcher.Attempt, b *ba
 	}
 	req.Header.Set("X-Request-Id", t.requestID)
 	began := time.Now()
-	resp, err := b.roundTrip(req, way)
+	resp, err := b.roundTrip(req, way) //nolint:bodyclose // Read closes it
 	var verdict upstream.Verdict
 	if err == nil {
 		verdict, err = kind.Read(resp, asked)
