@@ -35,7 +35,8 @@ func ReadPool(path string, speedUp float64) (Pool, error) {
 // seconds is how long a clip takes in one of a card's slots on average, while the others are busy
 // too: where slots share a card, each is slower.
 func (p Pool) seconds(c sim.Card, audio float64) float64 {
-	alone, pace := 0.0, 1.0
+	var alone float64
+	pace := 1.0
 	if l := c.Law; l != nil {
 		alone = (l.Fixed + l.PerSecond*audio) * (1 + l.OutlierShare*(l.OutlierFactor-1))
 	} else {
