@@ -30,6 +30,7 @@ type generation struct {
 	spools   map[string]bool
 	backends []*backend
 	logger   *zap.Logger
+	storage  storage
 
 	end  context.CancelFunc // ends the transports
 	refs atomic.Int32
@@ -57,7 +58,8 @@ func newGeneration(ctx caddy.Context, h *Handler, text string) (*generation, err
 	parent.Context = context.WithoutCancel(ctx.Context)
 	own, end := caddy.NewContext(parent)
 	g := &generation{
-		config: h.governs(), text: text, models: map[string]bool{}, spools: map[string]bool{}, logger: ctx.Logger(), end: end,
+		config: h.governs(), text: text, models: map[string]bool{}, spools: map[string]bool{}, logger: ctx.Logger(),
+		storage: ctx.Storage(), end: end,
 	}
 	g.include(h)
 	g.refs.Store(1)

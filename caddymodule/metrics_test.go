@@ -21,7 +21,7 @@ func TestMetrics(t *testing.T) {
 	}
 	p := newProxy(t, "backend "+a.address()+" T4 {\n\tname a\n}")
 	scrape := func() string {
-		r, err := send(t.Context(), http.MethodGet, metrics+"/metrics", nil, nil)
+		r, err := persistent(func() (response, error) { return send(t.Context(), http.MethodGet, metrics+"/metrics", nil, nil) })
 		if err != nil || r.status != http.StatusOK {
 			t.Fatalf("%v, status %d: %s", err, r.status, r.body)
 		}

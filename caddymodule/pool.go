@@ -28,6 +28,7 @@ type Pool struct {
 	dispatcher *dispatcher.Dispatcher
 	uploads    account
 	tenants    *tenants
+	keeper     *speedKeeper
 	seed       uint64
 	logger     atomic.Pointer[zap.Logger]
 	catalogue  atomic.Pointer[catalogue]
@@ -38,9 +39,9 @@ type Pool struct {
 	inside     atomic.Int64 // jobs that wait or run
 	running    atomic.Int64 // attempts
 
-	probing context.Context // ends when the pool does
+	life    context.Context // ends when the pool does
 	finish  context.CancelFunc
-	probers sync.WaitGroup
+	workers sync.WaitGroup // that end with its life: the probers, and the keeper of speeds
 
 	mu          sync.Mutex
 	generations []*generation // started and not stopped, the newest last
@@ -78,20 +79,21 @@ func newPool(name string) *Pool {
 	p.catalogue.Store(&catalogue{})
 	p.limits.Store(&limits{})
 	p.members.Store(new([]*member))
-	p.probing, p.finish = context.WithCancel(context.Background())
+	p.life, p.finish = context.WithCancel(context.Background())
 	p.dispatcher = dispatcher.New(dispatcher.Options{
 		Probe: p.probeSoon,
 		Panicked: func(value any, stack []byte) {
 			p.log().Error("the scheduler panicked and was rebuilt", zap.Any("panic", value), zap.ByteString("stack", stack))
 		},
 	})
+	p.keeper = &speedKeeper{pool: name, speeds: p.dispatcher.Speeds, restore: p.dispatcher.Restore, log: p.log}
 	return p
 }
 
 // Destruct ends the pool; nobody uses it any more.
 func (p *Pool) Destruct() error {
 	p.finish()
-	p.probers.Wait()
+	p.workers.Wait()
 	p.dispatcher.Close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -117,8 +119,16 @@ func (p *Pool) start(g *generation) error {
 }
 
 // stop takes a generation away. If it was the newest, its Caddy configuration failed, and the one
-// before it is applied again.
+// before it is applied again. With the last one what was learned is stored: Caddy lets go of its storage
+// next.
 func (p *Pool) stop(g *generation) {
+	p.takeAway(g)
+	if !p.serving() {
+		p.keeper.save(g.storage)
+	}
+}
+
+func (p *Pool) takeAway(g *generation) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.generations = slices.DeleteFunc(p.generations, func(other *generation) bool { return other == g })
@@ -141,6 +151,9 @@ func (p *Pool) serving() bool {
 
 // apply makes a generation the current one: what differs changes, all else goes on. Requires mu.
 func (p *Pool) apply(g *generation) error {
+	if p.current == nil {
+		p.keeper.load(g.storage)
+	}
 	bytesMax := g.bytesMax(p.uploads.held.Load())
 	if err := p.dispatcher.Configure(g.schedulerConfig(p.seed, bytesMax, p.known)); err != nil {
 		return err
@@ -155,9 +168,17 @@ func (p *Pool) apply(g *generation) error {
 	if before != nil {
 		before.release()
 	} else {
+		p.workers.Go(func() { p.keeper.run(p.life, p.storage) })
 		close(p.configured)
 	}
 	return nil
+}
+
+// storage is that of the newest configuration.
+func (p *Pool) storage() storage {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.current.storage
 }
 
 // known is what has been found out of a backend of any generation. Requires mu.

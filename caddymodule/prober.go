@@ -48,9 +48,9 @@ type member struct {
 
 // newMember starts the prober of a backend that is new in the pool. Requires the pool's mu.
 func (p *Pool) newMember(b *backend) *member {
-	ctx, stop := context.WithCancel(p.probing)
+	ctx, stop := context.WithCancel(p.life)
 	m := &member{pool: p, id: b.id, wake: make(chan struct{}, 1), stop: stop, target: b, kind: b.kind}
-	p.probers.Go(func() { m.run(ctx) })
+	p.workers.Go(func() { m.run(ctx) })
 	return m
 }
 

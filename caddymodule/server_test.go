@@ -253,11 +253,12 @@ type proxy struct {
 
 // options of every test's Caddy: no admin endpoint, nothing written outside of the test's folders.
 func globalOptions(logs string) string {
-	output := "discard"
+	output, storage := "discard", ""
 	if logs != "" {
 		output = "file " + logs
+		storage = "\tstorage file_system " + filepath.Join(filepath.Dir(logs), "storage") + "\n" // addresses may come up again in another test
 	}
-	return fmt.Sprintf("{\n\tadmin off\n\tpersist_config off\n\tlog {\n\t\toutput %s\n\t\tlevel DEBUG\n\t}\n\tgrace_period 5s\n}\n", output)
+	return fmt.Sprintf("{\n\tadmin off\n\tpersist_config off\n%s\tlog {\n\t\toutput %s\n\t\tlevel DEBUG\n\t}\n\tgrace_period 5s\n}\n", storage, output)
 }
 
 // newProxy starts Caddy with one site that has the pool.
@@ -341,13 +342,18 @@ func (p *proxy) post(path string, file []byte, fields ...string) response {
 // the listener of the configuration before, which Caddy is about to close.
 func (p *proxy) persist(try func() (response, error)) response {
 	p.t.Helper()
+	r, err := persistent(try)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return r
+}
+
+func persistent(try func() (response, error)) (response, error) {
 	for tries := 1; ; tries++ {
 		r, err := try()
-		if err == nil {
-			return r
-		}
-		if tries == 5 || !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
-			p.t.Fatal(err)
+		if err == nil || tries == 5 || !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
+			return r, err
 		}
 	}
 }

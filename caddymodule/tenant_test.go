@@ -37,7 +37,9 @@ func newCrowd(t *testing.T, p *proxy, backend *whisper) *crowd {
 func (c *crowd) post(url string, header http.Header, name string) {
 	c.n++
 	go func() {
-		r, err := (&proxy{t: c.t, url: url}).postWith(context.Background(), transcriptions, header, wav(1), "model=base", "prompt="+name)
+		r, err := persistent(func() (response, error) {
+			return (&proxy{t: c.t, url: url}).postWith(context.Background(), transcriptions, header, wav(1), "model=base", "prompt="+name)
+		})
 		if err != nil {
 			c.t.Error(err)
 		}
@@ -176,7 +178,9 @@ func TestTenantLimitsOfSites(t *testing.T) {
 	user := http.Header{"X-User": {"one"}}
 	ask := func(url string) int {
 		t.Helper()
-		r, err := (&proxy{t: t, url: url}).postWith(t.Context(), transcriptions, user, wav(1), "model=base")
+		r, err := persistent(func() (response, error) {
+			return (&proxy{t: t, url: url}).postWith(t.Context(), transcriptions, user, wav(1), "model=base")
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
