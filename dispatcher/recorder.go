@@ -78,6 +78,13 @@ func (r *Recorder) begin(h journal.Header) {
 	r.open(h)
 }
 
+// join has the next record open a segment, which continues what nobody has recorded.
+func (r *Recorder) join() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.segment, r.renew = 0, true
+}
+
 // open begins a segment. Requires: mu is held.
 func (r *Recorder) open(h journal.Header) {
 	r.segment, r.length, r.renew = h.Segment, 0, false
@@ -204,6 +211,17 @@ func (r *Recorder) tell(err error) bool {
 		r.segment++
 	}
 	return true
+}
+
+// Record has a recorder write down every step from now on, instead of the one before, which may then be closed;
+// nil: none does. Unless it is told before the first Configure, its journal lacks the beginning.
+func (d *Dispatcher) Record(r *Recorder) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.options.Recorder = r
+	if r != nil && d.core != nil {
+		r.join()
+	}
 }
 
 // header is that of a segment which begins now. Requires: mu is held, core is not nil.

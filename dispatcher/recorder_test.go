@@ -174,6 +174,39 @@ func TestRecordingGoesOnAfterErrors(t *testing.T) {
 	})
 }
 
+// TestRecordersComeAndGo: each has what happened in its time, and only one that was there from the beginning can be
+// replayed.
+func TestRecordersComeAndGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shelves := make([]shelf, 3)
+		d := dispatcher.New(dispatcher.Options{})
+		for i := range shelves {
+			r := shelves[i].recorder(0)
+			d.Record(r)
+			if i == 0 {
+				if err := d.Configure(backends(1, "a")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			work(t, d, 5)
+			d.Record(nil)
+			r.Close()
+			work(t, d, 1) // in nobody's time
+		}
+		d.Close()
+		for i, s := range shelves {
+			if len(s.segments) != 1 || len(s.failed) > 0 {
+				t.Fatalf("recorder %d: %d segments, failures %v", i, len(s.segments), s.failed)
+			}
+			arrived := strings.Count(s.segments[0].String(), `"Is":"arrived"`)
+			got, err := journal.Replay(slices.Values(linesOf(s.segments...)), policies.ByName)
+			if arrived != 6 || (err == nil) != (i == 0) || got.Difference != nil {
+				t.Errorf("recorder %d: %d jobs, replayed %+v: %v", i, arrived, got, err)
+			}
+		}
+	})
+}
+
 // TestSpeedsAreKept: told, given back to another dispatcher before or after it is configured, and taken over when
 // the scheduler panics.
 func TestSpeedsAreKept(t *testing.T) {
