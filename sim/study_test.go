@@ -12,7 +12,7 @@ import (
 const small = `{"pool": [{"class": "T4"}], "load": {"closed": 4}, "audio": {"fixed_s": 5}, "jobs": 10}`
 
 func TestParse(t *testing.T) {
-	st, err := Parse([]byte(`{
+	_, err := Parse([]byte(`{
 		"about": "a study", "policy": "fastest_idle", "told": "class", "model": "large-v3",
 		"pool": [
 			{"class": "A10G", "count": 2, "slots": 2},
@@ -26,7 +26,7 @@ func TestParse(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `a fault of "A10G-2"`) {
 		t.Errorf("a card that is not there: %v", err)
 	}
-	st, err = Parse([]byte(`{"pool": [{"class": "A10G", "count": 2, "slots": 2}, {"name": "big", "law": {"fixed_s": 0.05, "speed": 160}}],
+	st, err := Parse([]byte(`{"pool": [{"class": "A10G", "count": 2, "slots": 2}, {"name": "big", "law": {"fixed_s": 0.05, "speed": 160}}],
 		"load": {"open": [0.5, 0.85]}, "audio": {"list_s": [1, 2]}, "duration_s": 90.5, "seed": 11, "seeds": 3,
 		"faults": [{"at_s": 1.5, "backend": "a10g-2", "becomes": "slow", "factor": 2}]}`))
 	if err != nil {
