@@ -73,7 +73,7 @@ func (a *App) stage(ctx caddy.Context, h *Handler, pool *Pool) error {
 			continue
 		}
 		if s.generation.text != text {
-			return errors.New("another site has a pool of this name with other backends, policy, queue, breaker or attempts; " +
+			return errors.New("another site has a pool of this name with other backends, policy, queue, breaker, attempts or record; " +
 				"these must be equal (write them once in a snippet and import it), or give one of the pools another name")
 		}
 		s.generation.include(h)
@@ -122,6 +122,11 @@ func (a *App) Cleanup() error {
 func (s *staged) start() error {
 	for _, dir := range slices.Sorted(maps.Keys(s.generation.spools)) {
 		if err := checkSpoolFolder(dir); err != nil {
+			return err
+		}
+	}
+	if r := s.generation.config.Record; r != nil {
+		if err := checkRecordFolder(r.Folder); err != nil {
 			return err
 		}
 	}

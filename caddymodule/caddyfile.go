@@ -45,6 +45,7 @@ var (
 		"queue":         {"queue { ... }", false, block("queue", queueOptions, func(h *Handler) **Queue { return &h.Queue })},
 		"breaker":       {"breaker { ... }", false, block("breaker", breakerOptions, func(h *Handler) **Breaker { return &h.Breaker })},
 		"attempts":      {"attempts <count>", false, count(countMax, func(h *Handler) *int { return &h.Attempts })},
+		"record":        {"record <folder> { ... }", false, parseRecord},
 		"default_model": {"default_model <model>", false, text(checkModel, func(h *Handler) *string { return &h.DefaultModel })},
 		"alias":         {"alias <name> <model>", true, parseAlias},
 		"priority":      {"priority <placeholder>", false, text(checkPlaceholder, func(h *Handler) *string { return &h.Priority })},
@@ -71,13 +72,17 @@ var (
 		"open_for":     {"open_for <duration>", false, duration(func(b *Breaker) *caddy.Duration { return &b.OpenFor })},
 		"max_open_for": {"max_open_for <duration>", false, duration(func(b *Breaker) *caddy.Duration { return &b.MaxOpenFor })},
 	}
+	recordOptions = options[*Record]{
+		"max_size": {"max_size <size>", false, size(func(r *Record) *int64 { return &r.MaxSize })},
+		"keep":     {"keep <count>", false, count(countMax, func(r *Record) *int { return &r.Keep })},
+	}
 	tenantOptions = options[*Tenant]{
 		"max_queued": {"max_queued <count>", false, count(countMax, func(t *Tenant) *int { return &t.MaxQueued })},
 	}
 	uploadOptions = options[*Upload]{
 		"max_size": {"max_size <size>", false, size(func(u *Upload) *int64 { return &u.MaxSize })},
 		"memory":   {"memory <size>", false, size(func(u *Upload) *int64 { return &u.Memory })},
-		"spool":    {"spool <folder>", false, text(checkSpool, func(u *Upload) *string { return &u.Spool })},
+		"spool":    {"spool <folder>", false, text(checkFolder, func(u *Upload) *string { return &u.Spool })},
 	}
 )
 
@@ -108,6 +113,10 @@ var (
 //	        max_open_for <duration>
 //	    }
 //	    attempts <count>
+//	    record <folder> {
+//	        max_size <size>
+//	        keep     <count>
+//	    }
 //
 //	    default_model <model>
 //	    alias         <name> <model>
@@ -191,6 +200,14 @@ func parseAlias(d *caddyfile.Dispenser, usage string, h *Handler) error {
 	}
 	h.Aliases[from] = to
 	return nil
+}
+
+func parseRecord(d *caddyfile.Dispenser, usage string, h *Handler) error {
+	h.Record = new(Record)
+	if err := text(checkFolder, func(r *Record) *string { return &r.Folder })(d, usage, h.Record); err != nil {
+		return err
+	}
+	return parseBlock(d, "record", recordOptions, h.Record)
 }
 
 func parseTenant(d *caddyfile.Dispenser, usage string, h *Handler) error {

@@ -23,6 +23,8 @@ const (
 	defaultAttempts   = 3
 	defaultUploadMax  = 1 << 30
 	defaultMemory     = 256 << 20
+	defaultRecordSize = 64 << 20
+	defaultRecordKeep = 10
 )
 
 // Backend is one whisper server that the pool sends transcriptions to.
@@ -94,6 +96,20 @@ type Breaker struct {
 	MaxOpenFor caddy.Duration `json:"max_open_for,omitempty"`
 }
 
+// Record has what the pool's scheduler is told and decides written down, to be looked at or simulated again:
+// arrivals with models, lengths and sizes, where they were sent and how they ended, and the backends with their
+// addresses. There is no audio, text, file name or key in it.
+type Record struct {
+	// The folder for the segments, each a file of JSON lines. Required.
+	Folder string `json:"folder,omitempty"`
+
+	// How large a segment grows, in bytes. Default: 64 MiB.
+	MaxSize int64 `json:"max_size,omitempty"`
+
+	// How many segments are kept. Default: 10.
+	Keep int `json:"keep,omitempty"`
+}
+
 // Tenant tells who sends, for fairness: tenants take turns, so one who sends a flood delays itself.
 type Tenant struct {
 	// What tells tenants apart: placeholders that the request gives a value, such as
@@ -127,6 +143,7 @@ type governing struct {
 	Queue    Queue     `json:"queue"`
 	Breaker  Breaker   `json:"breaker"`
 	Attempts int       `json:"attempts"`
+	Record   *Record   `json:"record"`
 }
 
 // fill puts the defaults where an option was left out.
@@ -135,6 +152,11 @@ func (h *Handler) fill() {
 	orString(&h.Policy, defaultPolicy)
 	orNumber(&h.Attempts, defaultAttempts)
 	h.Queue, h.Breaker, h.Upload = orNew(h.Queue), orNew(h.Breaker), orNew(h.Upload)
+	if h.Record != nil {
+		h.Record = orNew(h.Record)
+		orNumber(&h.Record.MaxSize, defaultRecordSize)
+		orNumber(&h.Record.Keep, defaultRecordKeep)
+	}
 	orNumber(&h.Queue.MaxRequests, defaultRequests)
 	orNumber(&h.Queue.MaxWait, caddy.Duration(defaultMaxWait))
 	orString(&h.Queue.Order, string(scheduler.FIFO))
@@ -152,7 +174,7 @@ func (h *Handler) fill() {
 // governs is what of the configuration governs backends. Call fill before.
 func (h *Handler) governs() governing {
 	return governing{
-		Backends: h.Backends, Policy: h.Policy, Queue: *h.Queue, Breaker: *h.Breaker, Attempts: h.Attempts,
+		Backends: h.Backends, Policy: h.Policy, Queue: *h.Queue, Breaker: *h.Breaker, Attempts: h.Attempts, Record: h.Record,
 	}
 }
 
@@ -183,9 +205,11 @@ func orNumber[N int | int64 | caddy.Duration](n *N, def N) {
 	}
 }
 
+// orNew is a copy, or something new.
 func orNew[T any](p *T) *T {
-	if p == nil {
-		return new(T)
+	out := new(T)
+	if p != nil {
+		*out = *p
 	}
-	return p
+	return out
 }

@@ -23,8 +23,8 @@ import (
 // written directly and so do not go through handle_errors.
 //
 // Handlers that name the same pool share its backends and its queue. Their options backends, policy,
-// queue, breaker and attempts must then be equal; default_model, aliases, priority, tenant and upload
-// may differ.
+// queue, breaker, attempts and record must then be equal; default_model, aliases, priority, tenant and
+// upload may differ.
 type Handler struct {
 	// The pool's name, in logs and metrics. Default: `default`.
 	Pool string `json:"pool,omitempty"`
@@ -44,6 +44,9 @@ type Handler struct {
 
 	// How often a transcription is tried. Default: 3.
 	Attempts int `json:"attempts,omitempty"`
+
+	// Where to record what the scheduler does. Off unless set.
+	Record *Record `json:"record,omitempty"`
 
 	// The model for clients that name none, or one that stands for the default such as `whisper-1`.
 	// Default: the only model that the backends serve, if it is one.

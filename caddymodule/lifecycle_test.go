@@ -141,6 +141,7 @@ func TestFailingReloadChangesNothing(t *testing.T) {
 		"a port in use":          site(p.url, next) + "http://" + taken.Addr().String() + " {\n\trespond hi\n}\n",
 		"an unknown variable":    site(p.url, "backend "+other.address()+" {\n\theader_up X-Key {env.NO_SUCH_VARIABLE_HERE}\n}"),
 		"a spool that is a file": site(p.url, next+"upload {\n\tspool "+p.logs+"\n}"),
+		"a recording in a file":  site(p.url, next+"record "+p.logs),
 	} {
 		for range 5 { // apps start in random order
 			if err := p.load(sites); err == nil {
@@ -252,6 +253,8 @@ func TestPoolsMustAgree(t *testing.T) {
 		"default written out": {one(block("", "backend 10.0.0.1:1")) + two(block("default", "backend 10.0.0.1:1\nattempts 3\npolicy latency_aware")), ""},
 		"other slots":         {one(block("", "backend 10.0.0.1:1")) + two(block("", "backend 10.0.0.1:1 {\n\tslots 2\n}")), "these must be equal"},
 		"other order":         {one(block("", "backend 10.0.0.1:1\nqueue {\norder shortest_first\n}")) + two(block("", "backend 10.0.0.1:1\nqueue {\nmax_wait 4m\n}")), "these must be equal"},
+		"other recording":     {one(block("", "backend 10.0.0.1:1\nrecord /var/lib/a")) + two(block("", "backend 10.0.0.1:1\nrecord /var/lib/b")), "these must be equal"},
+		"same recording":      {one(block("", "backend 10.0.0.1:1\nrecord /var/lib/a")) + two(block("", "backend 10.0.0.1:1\nrecord /var/lib/a {\nkeep 10\n}")), ""},
 		"other reading":       {one(block("", "backend 10.0.0.1:1\npriority {header.A}\ntenant {header.B}")) + two(block("", "backend 10.0.0.1:1\nqueue {\norder fifo\n}\npriority {header.C}\ntenant {header.D} {\nmax_queued 3\n}")), ""},
 		"other policy":        {one(block("", "backend 10.0.0.1:1")) + two(block("", "backend 10.0.0.1:1\npolicy random")), "these must be equal"},
 		"other name":          {one(block("a", "backend 10.0.0.1:1")) + two(block("b", "backend http://10.0.0.1:1/v1")), "one pool must have it alone"},
@@ -284,6 +287,9 @@ func TestJSONIsChecked(t *testing.T) {
 		`{"backends":[{"address":"10.0.0.1:1"}],"priority":"batch"}`:                     "priority: \"batch\" has no placeholder",
 		`{"backends":[{"address":"10.0.0.1:1"}],"tenant":{}}`:                            "tenant.key: \"\" has no placeholder",
 		`{"backends":[{"address":"10.0.0.1:1"}],"tenant":{"key":"{a}","max_queued":-1}}`: "tenant.max_queued is negative",
+		`{"backends":[{"address":"10.0.0.1:1"}],"record":{}}`:                            "record.folder:  is not an absolute path",
+		`{"backends":[{"address":"10.0.0.1:1"}],"record":{"folder":"/a","keep":-1}}`:     "record: keep is less than 1",
+		`{"backends":[{"address":"10.0.0.1:1"}],"record":{"folder":"/a","max_size":-1}}`: "record: max_size is less than 1.0 MiB",
 		`{"backends":[{"address":"10.0.0.1:1"}],"queue":{"order":"lifo"}}`:               "queue.order: unknown order",
 	} {
 		config := fmt.Sprintf(`{"admin":{"disabled":true},"logging":{"logs":{"default":{"writer":{"output":"discard"}}}},"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[%s]}]}}}}}`,

@@ -31,11 +31,15 @@ var (
 		Name: "whisperpool_attempts_total",
 		Help: "Attempts by how they ended.",
 	}, []string{"pool", "upstream", "class", "result"})
+	recordFailures = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "whisperpool_record_failures_total",
+		Help: "Times that steps of the scheduler could not be recorded, because the disk failed or was too slow.",
+	}, []string{"pool"})
 )
 
 // registerMetrics makes all metrics known to a registry; another handler may have done so.
 func registerMetrics(registry prometheus.Registerer) error {
-	for _, c := range []prometheus.Collector{requestsTotal, queueSeconds, serviceSeconds, attemptsTotal, gauges{}} {
+	for _, c := range []prometheus.Collector{requestsTotal, queueSeconds, serviceSeconds, attemptsTotal, recordFailures, gauges{}} {
 		if err := registry.Register(c); err != nil {
 			if already := (prometheus.AlreadyRegisteredError{}); !errors.As(err, &already) {
 				return err

@@ -47,8 +47,9 @@ type Pool struct {
 	generations []*generation // started and not stopped, the newest last
 	// current is the newest generation that was ever applied. It stays when all are stopped, since
 	// requests may still run while Caddy shuts down.
-	current *generation
-	changed chan struct{} // closed, and made anew, when the catalogue changes
+	current   *generation
+	recording *recording    // nil: nothing is recorded
+	changed   chan struct{} // closed, and made anew, when the catalogue changes
 
 	// members are in the order of the configuration. Written under mu, read without it by the
 	// dispatcher, which may be called under mu.
@@ -153,11 +154,16 @@ func (p *Pool) serving() bool {
 func (p *Pool) apply(g *generation) error {
 	if p.current == nil {
 		p.keeper.load(g.storage)
+		p.record(g.config.Record) // before anything has happened, so that all of it can be replayed
 	}
 	bytesMax := g.bytesMax(p.uploads.held.Load())
 	if err := p.dispatcher.Configure(g.schedulerConfig(p.seed, bytesMax, p.known)); err != nil {
+		if p.current == nil {
+			p.record(nil)
+		}
 		return err
 	}
+	p.record(g.config.Record)
 	g.hold()
 	before := p.current
 	p.current = g

@@ -61,8 +61,11 @@ type speedKeeper struct {
 	unanswered atomic.Bool // the storage has not come back from an earlier call
 }
 
-// speedsKey is where a pool's speeds are. A pool may have a name that is none for a file.
-func speedsKey(pool string) string {
+// speedsKey is where a pool's speeds are.
+func speedsKey(pool string) string { return "whisperpool/speeds/" + fileName(pool) + ".json" }
+
+// fileName is a name for files that no other pool has; its own may be none for a file.
+func fileName(pool string) string {
 	sum := sha256.Sum256([]byte(pool))
 	name := strings.Map(func(c rune) rune {
 		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' {
@@ -70,7 +73,7 @@ func speedsKey(pool string) string {
 		}
 		return '_'
 	}, pool)
-	return "whisperpool/speeds/" + name + "-" + hex.EncodeToString(sum[:4]) + ".json"
+	return name + "-" + hex.EncodeToString(sum[:4])
 }
 
 // load gives the pool what an earlier process has learned. A storage that takes long to answer is not waited

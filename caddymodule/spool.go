@@ -210,7 +210,7 @@ func spoolFile(dir string) (file *os.File, named bool, err error) {
 	return file, os.Remove(file.Name()) != nil, nil
 }
 
-func checkSpool(dir string) error {
+func checkFolder(dir string) error {
 	if !filepath.IsAbs(dir) {
 		return fmt.Errorf("%s is not an absolute path", dir)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/dustin/go-humanize"
 
 	"github.com/whisperpool/whisperpool/policies"
 	"github.com/whisperpool/whisperpool/scheduler"
@@ -177,10 +178,10 @@ func (h *Handler) validate() error {
 	if h.Breaker.MaxOpenFor < h.Breaker.OpenFor {
 		return errors.New("breaker: max_open_for is less than open_for")
 	}
-	if err := checkSpool(h.Upload.Spool); err != nil {
+	if err := checkFolder(h.Upload.Spool); err != nil {
 		return fmt.Errorf("upload.spool: %w", err)
 	}
-	return h.validateModels()
+	return errors.Join(h.validateModels(), h.Record.validate())
 }
 
 // validateReading checks how requests are read and put in order.
@@ -201,6 +202,22 @@ func (h *Handler) validateReading() error {
 	}
 	if h.Tenant.MaxQueued < 0 {
 		return errors.New("tenant.max_queued is negative; leave it out for no limit")
+	}
+	return nil
+}
+
+func (r *Record) validate() error {
+	if r == nil {
+		return nil
+	}
+	if err := checkFolder(r.Folder); err != nil {
+		return fmt.Errorf("record.folder: %w", err)
+	}
+	if r.MaxSize < recordSizeMin {
+		return fmt.Errorf("record: max_size is less than %s", humanize.IBytes(recordSizeMin))
+	}
+	if r.Keep < 1 {
+		return errors.New("record: keep is less than 1")
 	}
 	return nil
 }
