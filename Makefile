@@ -56,7 +56,7 @@ test-tools: ## Get what only the tests use: ffmpeg and the official OpenAI clien
 .PHONY: test
 test: build model recordings test-tools ## Everything, real whisper.cpp, real Caddy and real clients included
 	@$(LIBWHISPER_ENV); $(TEST_ENV); \
-		go vet -tags whispercpp ./... && go test -race -tags whispercpp -timeout 20m ./...
+		go vet -tags whispercpp,$(CADDY_TAGS) ./... && go test -race -tags whispercpp,$(CADDY_TAGS) -timeout 20m ./...
 
 .PHONY: race
 race: ## The proxy's rooms under the race detector, without whisper.cpp
