@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -144,13 +145,14 @@ func TestHealth(t *testing.T) {
 // TestHealthInShutdownDelay: Caddy serves on for its shutdown_delay, and /health fails meanwhile.
 func TestHealthInShutdownDelay(t *testing.T) {
 	backend := newWhisper(t)
-	p := newProxy(t, "backend "+backend.address())
-	p.ready(1)
+	// Not by a reload: while the listeners of the configuration before are still there, Caddy does not delay.
+	p := &proxy{t: t, url: "http://" + freeAddress(t), logs: filepath.Join(t.TempDir(), "caddy.log")}
 	config := strings.Replace(globalOptions(p.logs), "grace_period 5s", "grace_period 5s\n\tshutdown_delay 3s", 1) +
 		site(p.url, "backend "+backend.address())
 	if err := loadText(config); err != nil {
 		t.Fatal(err)
 	}
+	p.ready(1)
 	stopped := make(chan error, 1)
 	go func() { stopped <- caddy.Stop() }()
 	eventually(t, "/health fails", func() bool {

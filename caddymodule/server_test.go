@@ -16,6 +16,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -352,7 +353,8 @@ func (p *proxy) persist(try func() (response, error)) response {
 func persistent(try func() (response, error)) (response, error) {
 	for tries := 1; ; tries++ {
 		r, err := try()
-		if err == nil || tries == 5 || !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
+		broken := func(cause error) bool { return errors.Is(err, cause) }
+		if tries == 5 || !slices.ContainsFunc([]error{syscall.ECONNRESET, syscall.EPIPE, io.EOF, net.ErrClosed}, broken) {
 			return r, err
 		}
 	}
