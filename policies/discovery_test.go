@@ -93,7 +93,12 @@ func TestDiscoveredSlotsServeAsConfiguredOnes(t *testing.T) {
 		t.Logf("slots %v", slots)
 		return float64(len(w.took)-done) / w.now.Sub(began).Seconds()
 	}
-	told, learned := rate(newWorld(t, "latency_aware", 1, pool)), rate(discovering(t, 1, pool))
+	told, learned := 0.0, 0.0
+	const seeds = 4 // a trial that fails by chance is made again only after minutes
+	for seed := range uint64(seeds) {
+		told += rate(newWorld(t, "latency_aware", seed+1, pool)) / seeds
+		learned += rate(discovering(t, seed+1, pool)) / seeds
+	}
 	t.Logf("%.1f jobs/s with slots as told, %.1f as discovered", told, learned)
 	if learned < 0.93*told {
 		t.Errorf("%.1f jobs/s with discovered slots, %.1f with configured ones", learned, told)

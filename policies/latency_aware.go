@@ -6,23 +6,29 @@ import (
 	"github.com/whisperpool/whisperpool/scheduler"
 )
 
+// When a backend that is idle gets a job though another would finish it earlier, once it is free: if it is
+// not later by more than a factor κ, or not by more than a slack. κ is for long jobs: what one of them loses
+// on a slow backend, others gain by the fast one. The slack is for short ones: they hardly suffer on a slow
+// backend, and leave the fast ones to those that would. The constants are from simulated pools (docs/performance.md).
 const (
-	// How much later than the best completion an idle backend may finish a job and still get it (κ).
-	// The more the job sizes and service times are known, the closer to the best it has to be. Values
-	// from the model of section 4.4 of the scheduling notes.
-	kappaMin     = 1.5
+	// The more the job sizes and service times are known, the smaller κ is.
+	kappaMin     = 1.35
 	kappaMax     = 2.0
 	kappaUnknown = 3.5 // the size is a guess
 	kappaSpread  = 0.3 // spread of the service times from which it grows,
 	kappaSlope   = 0.7 // and how fast
 
+	// The slack is relative to the service time that such jobs have lately. While no other job waits, few
+	// gain by a fast backend that is left free.
+	slackAlone  = 0.25
+	slackOthers = 1.0
 	// unnoticed is a difference that nobody notices, and not worth leaving a backend idle for.
 	unnoticed = 50 * time.Millisecond
 )
 
 // LatencyAware sends a job to where it is expected to be done first, counting the time until a slot
-// is free. A backend that is idle gets it also when it would be done somewhat later than that, by a
-// factor κ; when it would be done much later, the job waits for the best one.
+// is free. A backend that is idle gets it also when it would be done somewhat later than that; when it
+// would be done much later, the job waits for the best one.
 type LatencyAware struct{}
 
 // Name is latency_aware.
@@ -60,7 +66,15 @@ func (LatencyAware) Place(job scheduler.Job, view scheduler.View) scheduler.Plac
 
 // near says whether a job that an idle backend would finish need not wait for the best.
 func near(job scheduler.Job, view scheduler.View, o scheduler.Outlook) bool {
-	return o.Idle.In-o.Best.In <= unnoticed || float64(o.Idle.In) <= kappa(job, view)*float64(o.Best.In)
+	return o.Idle.In-o.Best.In <= slack(view) || float64(o.Idle.In) <= kappa(job, view)*float64(o.Best.In)
+}
+
+func slack(view scheduler.View) time.Duration {
+	share := slackAlone
+	if view.Waiting > 0 {
+		share = slackOthers
+	}
+	return max(unnoticed, time.Duration(share*float64(view.Typical)))
 }
 
 func kappa(job scheduler.Job, view scheduler.View) float64 {

@@ -2,6 +2,7 @@ package policies_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/whisperpool/whisperpool/policies"
 	"github.com/whisperpool/whisperpool/scheduler"
@@ -23,9 +24,9 @@ func TestLatencyAware(t *testing.T) {
 			scheduler.Placement{WaitFor: "fast", Reason: scheduler.Wait}},
 		{"waiting takes longer", known, 0.1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 900*ms, 100*ms)},
 			scheduler.Placement{Backend: "slow", Reason: scheduler.Best}},
-		{"not the best, but near enough", known, 0.1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 500*ms, 110*ms)},
+		{"not the best, but near enough", known, 0.1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 560*ms, 110*ms)},
 			scheduler.Placement{Backend: "slow", Reason: scheduler.Near}},
-		{"just too far", known, 0.1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 480*ms, 110*ms)},
+		{"just too far", known, 0.1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 550*ms, 110*ms)},
 			scheduler.Placement{WaitFor: "fast", Reason: scheduler.Wait}},
 		{"the same, when service times vary a lot", known, 1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 480*ms, 110*ms)},
 			scheduler.Placement{Backend: "slow", Reason: scheduler.Near}},
@@ -48,6 +49,29 @@ func TestLatencyAware(t *testing.T) {
 		v.Spread = c.spread
 		if got := (policies.LatencyAware{}).Place(c.job, v); got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
+		}
+	}
+}
+
+// TestShortJobsLeaveTheFastBackendsToOthers: a job that would be done 150 ms later on the slow backend, which is
+// twice as late, takes it where such jobs usually last longer than that and others wait.
+func TestShortJobsLeaveTheFastBackendsToOthers(t *testing.T) {
+	for _, c := range []struct {
+		typical time.Duration
+		waiting int
+		slow    bool
+	}{
+		{0, 5, false}, {100 * ms, 5, false}, {140 * ms, 5, false}, {160 * ms, 5, true}, {160 * ms, 1, true},
+		{160 * ms, 0, false}, {590 * ms, 0, false}, {610 * ms, 0, true},
+	} {
+		v := view(idle("slow", 300*ms), busy("fast", 50*ms, 100*ms))
+		v.Typical, v.Waiting = c.typical, c.waiting
+		want := scheduler.Placement{WaitFor: "fast", Reason: scheduler.Wait}
+		if c.slow {
+			want = scheduler.Placement{Backend: "slow", Reason: scheduler.Near}
+		}
+		if got := (policies.LatencyAware{}).Place(scheduler.Job{AudioSeconds: 2}, v); got != want {
+			t.Errorf("%v typical, %d others: %+v, want %+v", c.typical, c.waiting, got, want)
 		}
 	}
 }

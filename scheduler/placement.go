@@ -16,6 +16,8 @@ const (
 	// A job that has waited starvingFactor times what was predicted for it takes any idle backend.
 	starvingFactor = 2
 	starvingMin    = 2 * time.Second
+	// typicalWeight is that of one job in what is typical of its class.
+	typicalWeight = 0.02
 )
 
 // place starts what can be started: the jobs that wait, in the order of the queue over all classes, each on
@@ -63,6 +65,7 @@ func (s *Scheduler) consider(j *job, arrived bool) {
 	}
 	switch {
 	case p.Backend != "":
+		c.placed(view)
 		b, candidate := s.chosen(p.Backend)
 		s.dispatch(j, b, candidate, p.Reason)
 		return
@@ -75,6 +78,19 @@ func (s *Scheduler) consider(j *job, arrived bool) {
 		s.refresh(b)
 	}
 	s.round.declined = s.round.declined || idle
+}
+
+// placed learns from a job that is placed what is typical of its class.
+func (c *class) placed(view *View) {
+	o := view.Outlook()
+	if !o.Known {
+		return
+	}
+	takes := float64(view.Predicted(o.Best.Index))
+	if c.typical == 0 {
+		c.typical = takes
+	}
+	c.typical += typicalWeight * (takes - c.typical)
 }
 
 // chosen is the candidate that a policy named, with its Predicted filled in; naming another is its bug.
@@ -113,6 +129,7 @@ func fastestIdle(view *View) BackendID {
 func (s *Scheduler) offer(c *class, j *job) (idle bool) {
 	view := &s.round.view
 	view.Now, view.Placements, view.Spread = s.now, s.placements, c.spread
+	view.Typical, view.Waiting = time.Duration(c.typical), c.waiting-1
 	view.foreseen = nil
 	if !c.plain || len(j.failedOn) > 0 {
 		return s.offerSome(c, j)

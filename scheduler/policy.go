@@ -28,6 +28,11 @@ type View struct {
 	// Spread is the standard deviation of the log of actual / predicted service time, as learned
 	// over the backends that serve the job's model.
 	Spread float64
+	// Typical is the service time that jobs of the kind had ahead of them lately where they would have
+	// been done first; 0 while none was placed.
+	Typical time.Duration
+	// Waiting is how many jobs of the kind wait beside this one.
+	Waiting int
 	// Rand returns a seeded number in [0, n).
 	Rand func(n int) int
 

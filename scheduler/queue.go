@@ -22,6 +22,7 @@ type class struct {
 	// meaningful while wasServed and serving is empty.
 	unservedSince Instant
 	wasServed     bool
+	typical       float64 // View.Typical, in nanoseconds
 
 	// Scratch space of a placement round.
 	members    []member
