@@ -82,9 +82,9 @@ type Load struct {
 	Requests int           // of Clients and Rate: that many in all, or
 	Duration time.Duration // new ones for so long
 
-	// Sustain keeps all clients of a closed loop busy, with further requests that are not counted,
-	// until the last of the counted ones has its answer. Without it the last requests have the
-	// endpoint ever more to themselves, and the mean is lower than that of a loop that goes on.
+	// Sustain measures a closed loop as it goes on: further requests that are not counted come before
+	// the counted ones, and keep all clients busy until the last of these has its answer. Without it
+	// the first and the last requests find fewer others, and the mean is lower.
 	Sustain bool
 }
 

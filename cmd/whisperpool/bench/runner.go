@@ -52,6 +52,7 @@ type run struct {
 	mu      sync.Mutex // of samples, more and, in a closed loop, the schedule
 	samples []Sample
 	more    []Sample
+	led     int // requests before the counted ones, of a sustained loop
 }
 
 // one makes a job's request and keeps what came of it.
@@ -117,10 +118,18 @@ func (r *run) closed() {
 	}
 }
 
+// leadIn is how many requests of each client come before the counted ones of a sustained loop: those
+// that start together find nobody before them, and the next ones find those.
+const leadIn = 2
+
 // next is the next job of a closed loop, and whether it is counted.
 func (r *run) next() (job Job, counted, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if load := r.schedule.load; load.Sustain && r.led < leadIn*load.Clients {
+		r.led++
+		return r.schedule.further(), false, true
+	}
 	if job, ok = r.schedule.Next(); ok {
 		return job, true, true
 	}

@@ -22,7 +22,8 @@ type Schedule struct {
 	audio   Audio
 	lengths *rand.Rand
 	gaps    *rand.Rand // apart, so that the same lengths come at any rate
-	made    int
+	made    int        // in all
+	counted int        // without further ones
 	at      time.Duration
 }
 
@@ -37,7 +38,7 @@ func NewSchedule(load Load, audio Audio, seed uint64) *Schedule {
 // Next is the next job; ok is false after the last. How long a closed loop goes on that is bounded
 // by time is for its driver to know.
 func (s *Schedule) Next() (job Job, ok bool) {
-	if total := s.load.Total(); total > 0 && s.made >= total {
+	if total := s.load.Total(); total > 0 && s.counted == total {
 		return Job{}, false
 	}
 	at := whenever
@@ -51,6 +52,7 @@ func (s *Schedule) Next() (job Job, ok bool) {
 		}
 		at = s.at
 	}
+	s.counted++
 	return s.make(at), true
 }
 
@@ -60,7 +62,7 @@ func (s *Schedule) make(at time.Duration) Job {
 	return Job{Index: s.made - 1, At: at, Seconds: seconds, Clip: clip}
 }
 
-// further is a job after the last.
+// further is a job that is not one of the load's requests.
 func (s *Schedule) further() Job { return s.make(whenever) }
 
 // Jobs are all that are left, of a load whose end does not depend on the answers.
