@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"os"
@@ -298,5 +299,17 @@ func TestMetricsAreRead(t *testing.T) {
 	}
 	if v, err := kilobytes("VmHWM:\t  2048 kB\nVmRSS:\t 1024 kB\n", "VmRSS:"); v != 1024 || err != nil {
 		t.Errorf("%v, %v", v, err)
+	}
+}
+
+func TestOnlyProcessorsThatMayBeUsedCount(t *testing.T) {
+	allowed := allowedProcessors("Name:\tx\nCpus_allowed:\t0d\nCpus_allowed_list:\t0,2-3\n")
+	if !maps.Equal(allowed, map[int]bool{0: true, 2: true, 3: true}) {
+		t.Fatalf("0,2-3 was read as %v", allowed)
+	}
+	const stat = "cpu  900 0 900 900 0 0 0 0 0 0\ncpu0 100 0 50 350 0 0 0 0 0 0\ncpu1 500 0 0 0 0 0 0 0 0 0\n" +
+		"cpu2 0 100 0 300 100 0 0 0 7 7\nintr 1 2 3\n"
+	if got := processorTimes(stat, allowed); got.all != 10 || got.busy != 2.5 {
+		t.Errorf("%.2f s of which %.2f busy, want 10 and 2.5 without those of cpu1", got.all, got.busy)
 	}
 }

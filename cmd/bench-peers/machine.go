@@ -61,33 +61,74 @@ func kilobytes(text, name string) (int64, error) {
 
 // cpuTimes are seconds of processor time since the system began to count.
 type cpuTimes struct {
-	all, busy float64 // of the machine
+	all, busy float64 // of the processors that this program may use
 	ours      float64 // of this program and of all that descend from it
 }
 
 // ticksPerSecond is USER_HZ, which is 100 on every architecture that Go runs on.
 const ticksPerSecond = 100
 
-// cpuNow reads them; all are 0 where the system does not tell.
+// cpuNow reads them; all are 0 where the system does not tell. Others that are kept on other
+// processors (taskset) hardly disturb what is measured, so only those that we may use count.
 func cpuNow() cpuTimes {
-	text, err := os.ReadFile("/proc/stat")
-	if err != nil {
+	stat, err1 := os.ReadFile("/proc/stat")
+	status, err2 := os.ReadFile("/proc/self/status")
+	if err1 != nil || err2 != nil {
 		return cpuTimes{}
 	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	var t cpuTimes
-	// user nice system idle iowait irq softirq steal; guest times are in user already.
-	for i, field := range strings.Fields(line)[1:] {
-		v, err := strconv.ParseFloat(field, 64)
-		if err != nil || i > 7 {
-			break
+	t := processorTimes(string(stat), allowedProcessors(string(status)))
+	t.ours = familySeconds(os.Getpid())
+	return t
+}
+
+// allowedProcessors reads the line "Cpus_allowed_list:	0,2-3" of /proc/PID/status.
+func allowedProcessors(status string) map[int]bool {
+	allowed := map[int]bool{}
+	for line := range strings.Lines(status) {
+		name, list, _ := strings.Cut(line, ":")
+		if name != "Cpus_allowed_list" {
+			continue
 		}
-		t.all += v / ticksPerSecond
-		if i != 3 && i != 4 {
-			t.busy += v / ticksPerSecond
+		for span := range strings.SplitSeq(strings.TrimSpace(list), ",") {
+			from, to, isRange := strings.Cut(span, "-")
+			first, err1 := strconv.Atoi(from)
+			last := first
+			var err2 error
+			if isRange {
+				last, err2 = strconv.Atoi(to)
+			}
+			for i := first; i <= last && err1 == nil && err2 == nil; i++ {
+				allowed[i] = true
+			}
 		}
 	}
-	t.ours = familySeconds(os.Getpid())
+	return allowed
+}
+
+// processorTimes adds up the lines of /proc/stat of those processors:
+// "cpu0 user nice system idle iowait irq softirq steal", and guest times that are in user already.
+func processorTimes(stat string, of map[int]bool) cpuTimes {
+	var t cpuTimes
+	for line := range strings.Lines(stat) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			continue
+		}
+		number, found := strings.CutPrefix(fields[0], "cpu")
+		if i, err := strconv.Atoi(number); !found || err != nil || !of[i] {
+			continue
+		}
+		for i, field := range fields[1:] {
+			v, err := strconv.ParseFloat(field, 64)
+			if err != nil || i > 7 {
+				break
+			}
+			t.all += v / ticksPerSecond
+			if i != 3 && i != 4 {
+				t.busy += v / ticksPerSecond
+			}
+		}
+	}
 	return t
 }
 
@@ -136,7 +177,7 @@ func parseStat(text string) (id, parent int, seconds float64, ok bool) {
 	return id, parent, (user + system) / ticksPerSecond, ok
 }
 
-// others is the share of the machine's processors that programs of others used between two moments,
+// others is the share of the processors that programs of others used between two moments,
 // and own the share that this comparison did.
 func (t cpuTimes) since(before cpuTimes) (own, others float64) {
 	all := t.all - before.all
