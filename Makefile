@@ -66,6 +66,10 @@ race: ## The proxy's rooms under the race detector, without whisper.cpp
 unit: ## Every test that needs neither whisper.cpp nor a model; seconds when cached
 	@go test ./...
 
+.PHONY: fuzz
+fuzz: ## Every fuzz target for a minute each; findings stay as seeds (FUZZTIME=10s: shorter)
+	@scripts/fuzz.sh
+
 .PHONY: lint
 lint: ## golangci-lint, at the version of tools.mod (its first build takes minutes)
 	@go tool -modfile=tools.mod golangci-lint run
