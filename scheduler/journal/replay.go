@@ -63,42 +63,21 @@ func (d *Difference) Error() string {
 	return fmt.Sprintf("record %d, %T: decided then %+v, now %+v", d.Number, d.Event, d.Decisions, d.Now)
 }
 
-// Replay tells a new scheduler all that is in a journal, and compares what it decides with what was decided. It
-// stops at the first difference, for from there on the two have different histories. The error says what is
-// wrong with the journal: also that it does not begin with its first segment, so that it speaks of jobs that
-// nobody has heard of.
-func Replay(lines iter.Seq[[]byte], policy func(name string) (scheduler.Policy, bool)) (r Report, err error) {
-	defer func() {
-		if broken := recover(); broken != nil {
-			err = fmt.Errorf("record %d breaks the scheduler's contract: %v", r.Records, broken)
-		}
-	}()
-	var core *scheduler.Scheduler
+// Replay tells a new scheduler all that is in a journal, as a Player does, until its end or the first difference. The
+// error says what is wrong with the journal.
+func Replay(lines iter.Seq[[]byte], policy func(name string) (scheduler.Policy, bool)) (Report, error) {
+	p := NewPlayer(policy)
 	var refused error
-	opened := func(h Header) {
-		switch {
-		case core != nil: // it goes on
-		case h.Segment != 0:
-			refused = fmt.Errorf("it begins with segment %d, so what was decided before is not known", h.Segment)
-		default:
-			if core, refused = scheduler.New(h.Config, policy); refused == nil && len(h.Speeds) > 0 {
-				core.Step(0, scheduler.Restored{Speeds: h.Speeds})
-			}
-		}
-	}
+	opened := func(h Header) { refused = errors.Join(refused, p.Open(h)) }
 	for record, err := range Records(lines, opened) {
 		if err = errors.Join(refused, err); err != nil {
-			return r, err
+			return p.Report(), err
 		}
-		r.Records++
-		decided := core.Step(record.At, record.Event)
-		r.Decisions += len(decided)
-		if !equal(record.Decisions, decided) {
-			r.Difference = &Difference{Record: record, Number: r.Records, Now: append([]scheduler.Decision(nil), decided...)}
-			return r, nil
+		if ended, err := p.Step(record); ended || err != nil {
+			return p.Report(), err
 		}
 	}
-	return r, refused
+	return p.Report(), refused
 }
 
 func equal(then, now []scheduler.Decision) bool {
