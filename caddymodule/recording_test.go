@@ -252,7 +252,7 @@ func TestRecordingIsRolled(t *testing.T) {
 	}
 	for i, f := range ours {
 		text := contents(t, []string{f})
-		if !bytes.HasPrefix(text, []byte(`{"Journal":1,"Config":{`)) || len(text) > 6000 || i < 2 && len(text) < 4000 {
+		if !bytes.HasPrefix(text, []byte(`{"Journal":2,"Config":{`)) || len(text) > 6000 || i < 2 && len(text) < 4000 {
 			t.Errorf("%s has %d bytes and begins with %.60q", f, len(text), text)
 		}
 	}

@@ -32,6 +32,10 @@ type Options struct {
 	// Probe is asked to look at a backend now rather than at the prober's next turn. It is called
 	// without the lock, from whatever goroutine; it must return at once.
 	Probe func(scheduler.BackendID)
+	// Trial runs an attempt that the scheduler decides for its own sake, see scheduler.Dispatch.Trial: the
+	// driver's own short piece of speech is sent to the backend. It follows the rules of Try and commits
+	// nothing. Where it is nil no trials may be decided, so the configuration must not have Trials.
+	Trial Try
 	// Panicked is told of a panic inside the scheduler, after which the dispatcher has rebuilt it. It
 	// is called without the lock.
 	Panicked func(value any, stack []byte)

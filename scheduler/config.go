@@ -10,6 +10,15 @@ type Config struct {
 	Breaker  Breaker
 	Attempts int    // per job, at least 1; 0 means 3
 	Seed     uint64 // of all chance
+	// RetryBudget is the share of successes that may be spent on retries of answered failures, beside a
+	// small allowance per time; 0 means 0.1. See budget.go.
+	RetryBudget float64
+	// Hedge lets a job that runs for far longer than predicted start a second time on a backend that is
+	// idle. See hedge.go.
+	Hedge bool
+	// Trials: the driver can run an attempt of its own, see Dispatch.Trial. Without it only clients' jobs
+	// show whether a backend is well again.
+	Trials bool
 }
 
 // Backend is one server that jobs can be sent to.
@@ -31,6 +40,9 @@ type Backend struct {
 	Priors map[string]Law
 	// Checked: a prober reports on this backend, so it is not used before the first Probed.
 	Checked bool
+	// Drained: an operator wants it left alone. It finishes what runs there and gets nothing new, and keeps
+	// its place and what is known of it. No health check undoes that.
+	Drained bool `json:",omitempty"`
 }
 
 // Law is a linear law of service time.
@@ -66,4 +78,7 @@ type Breaker struct {
 	Failures   int           // running; 0 means 3
 	OpenFor    time.Duration // the first time; doubles with jitter; 0 means 5 s
 	MaxOpenFor time.Duration // 0 means 60 s
+	// SlowFactor times the predicted service time is what a job may take before it counts against its
+	// backend as slow; 0 means 4. See slowness.go for what else is asked of it.
+	SlowFactor float64
 }

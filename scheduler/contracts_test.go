@@ -107,14 +107,15 @@ func TestPoliciesMayOnlyNameCandidates(t *testing.T) {
 func TestConfigurationErrorsSayAllThatIsWrong(t *testing.T) {
 	bad := scheduler.Config{
 		Policy: "fastest", Attempts: -1, Queue: scheduler.Queue{MaxBytes: -1},
-		Breaker:  scheduler.Breaker{OpenFor: time.Minute, MaxOpenFor: time.Second},
-		Backends: []scheduler.Backend{{Address: "10.0.0.1:80"}, {ID: "a", Slots: 5000}, {ID: "a"}, {ID: "b", Prior: scheduler.Law{Fixed: -1}, Models: []string{""}}},
+		Breaker:     scheduler.Breaker{OpenFor: time.Minute, MaxOpenFor: time.Second, SlowFactor: 0.5},
+		RetryBudget: 10,
+		Backends:    []scheduler.Backend{{Address: "10.0.0.1:80"}, {ID: "a", Slots: 5000}, {ID: "a"}, {ID: "b", Prior: scheduler.Law{Fixed: -1}, Models: []string{""}}},
 	}
 	_, err := scheduler.New(bad, policies.ByName)
 	if err == nil {
 		t.Fatal("it was accepted")
 	}
-	for _, says := range []string{`policy "fastest"`, "attempts is -1", "must not be negative", "max_open_for (1s)", "10.0.0.1:80",
+	for _, says := range []string{`policy "fastest"`, "attempts is -1", "must not be negative", "max_open_for (1s)", "slow_factor is 0.5", "retry budget is 10", "10.0.0.1:80",
 		"slots is 5000", `two backends are called "a"`, "prior", "without a name"} {
 		if !strings.Contains(err.Error(), says) {
 			t.Errorf("the error does not say %q:\n%v", says, err)
@@ -197,11 +198,18 @@ func TestLabelsAreComplete(t *testing.T) {
 	for _, r := range scheduler.Results {
 		names = append(names, "result "+r.String())
 	}
-	if len(scheduler.SettleReasons) != int(scheduler.TenantFull) || len(scheduler.Reasons) != int(scheduler.Wait) || len(scheduler.Results) != int(scheduler.Aborted) {
+	if len(scheduler.SettleReasons) != int(scheduler.Poison) || len(scheduler.Reasons) != int(scheduler.Hedging) || len(scheduler.Results) != int(scheduler.Aborted) {
 		t.Error("a list of labels misses some")
 	}
+	for _, r := range scheduler.Verdicts {
+		names = append(names, "verdict "+r.String())
+	}
+	for _, r := range scheduler.Causes {
+		names = append(names, "cause "+r.String())
+	}
+	all := len(names)
 	slices.Sort(names)
-	if len(slices.Compact(names)) != len(scheduler.SettleReasons)+len(scheduler.Reasons)+len(scheduler.Results) {
+	if len(slices.Compact(names)) != all {
 		t.Errorf("two labels are equal: %v", names)
 	}
 	for _, n := range names {

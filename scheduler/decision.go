@@ -20,6 +20,10 @@ type (
 		Predicted time.Duration
 		Waited    time.Duration // in the queue, over all of the job's attempts
 		Number    int           // 1 for the job's first attempt
+		// Trial: no client's job, but the driver's own short piece of speech, which is to show whether the
+		// backend is well. Job is 0 and there is no Settle; Finished follows as always, its Outcome.Words
+		// telling whether words were found.
+		Trial bool `json:",omitempty"`
 	}
 	// Abort: end the attempt; its slot stays taken until Finished.
 	Abort struct{ Attempt AttemptID }
@@ -35,12 +39,21 @@ type (
 	}
 	// Probe: look at the backend now rather than at the prober's next turn.
 	Probe struct{ Backend BackendID }
+	// Judged: what is believed of a backend has changed because of how attempts on it ended. There is
+	// nothing to be done but to count it and tell whoever wants to know.
+	Judged struct {
+		Backend BackendID
+		Verdict Verdict
+		Cause   Cause         // of Opened and Penalized; of Suspected, what a trial is to show
+		For     time.Duration // Opened: until it is tried again, if nothing else comes between
+	}
 )
 
 func (Dispatch) decision() {}
 func (Abort) decision()    {}
 func (Settle) decision()   {}
 func (Probe) decision()    {}
+func (Judged) decision()   {}
 
 // SettleReason says how a job ended; its String is a metric label.
 type SettleReason uint8
@@ -56,6 +69,7 @@ const (
 	NoBackend                              // nobody usable serves the model
 	ClientGone                             // Canceled
 	TenantFull                             // Queue.MaxPerTenant
+	Poison                                 // backends died while they ran it; it is not to be sent again
 )
 
 // Reason says why a job went where it went; its String is a metric label.
@@ -73,4 +87,32 @@ const (
 	Fastest                    // the fastest idle one
 	HalfOpen                   // the breaker's probe
 	Wait                       // with Placement.WaitFor: waiting is quicker
+	Trying                     // Dispatch.Trial
+	Hedging                    // a second time, because the attempt that runs takes far longer than predicted
+)
+
+// Verdict is a change of what is believed of a backend; its String is a metric label.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Opened    Verdict = iota + 1 // left alone for a while
+	Closed                       // used again
+	Penalized                    // counted as slower than learned, since too many are left alone for being slow
+	Suspected                    // to be tried with a piece of speech, if Config.Trials
+	Cleared                      // the trial has gone well
+)
+
+// Cause is why a backend is left alone; its String is a metric label.
+type Cause uint8
+
+// The causes.
+const (
+	FailuresRunning Cause = iota + 1 // Breaker.Failures running
+	FailureRatio                     // too many of the last attempts
+	TooSlow                          // far slower than predicted, and than its peers
+	Overdue                          // an attempt has run for far too long, and nothing else has come back
+	ProbeFailed                      // the half-open attempt
+	NoWords                          // answers without words where peers find some
+	RefusesAll                       // refuses what clients send where peers accept it
 )

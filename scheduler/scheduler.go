@@ -222,6 +222,9 @@ func (s *Scheduler) configure(cfg Config) error {
 	if cfg.Attempts == 0 {
 		cfg.Attempts = defaultAttempts
 	}
+	if cfg.RetryBudget == 0 {
+		cfg.RetryBudget = defaultRetryBudget
+	}
 	cfg.Breaker = cfg.Breaker.withDefaults()
 	waitChanged := cfg.Queue.MaxWait != s.cfg.Queue.MaxWait
 	s.cfg, s.policy = cfg, policy

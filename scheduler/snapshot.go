@@ -24,8 +24,11 @@ type BackendSnapshot struct {
 	ID      BackendID
 	Address string
 	Class   string
-	// State is one of "unknown", "up", "loading", "down", "paused", "open", "half-open", "draining".
-	State       string
+	// State is one of "unknown", "up", "loading", "down", "paused", "open", "half-open", "drained",
+	// "draining".
+	State string
+	// Why says in words what is wrong with it, for people; "" when nothing is.
+	Why         string
 	Usable      bool // a job could be sent there now, or as soon as a slot or a pause ends
 	Slots       int
 	Outstanding int

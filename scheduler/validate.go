@@ -42,6 +42,12 @@ func (c Config) Validate() error {
 	if c.Breaker.Failures < 0 || c.Breaker.OpenFor < 0 || c.Breaker.MaxOpenFor < 0 {
 		complain("the breaker's settings must not be negative; 0 means the default")
 	}
+	if f := c.Breaker.SlowFactor; f != 0 && !(f > 1 && f <= slowFactorMax) {
+		complain("breaker: slow_factor is %v, must be above 1 and at most %d: how many times the predicted time is slow", f, slowFactorMax)
+	}
+	if !(c.RetryBudget >= 0 && c.RetryBudget <= 1) {
+		complain("the retry budget is %v, must be a share from 0 (the default, %v) to 1", c.RetryBudget, defaultRetryBudget)
+	}
 	if most := c.Breaker.withDefaults(); most.MaxOpenFor < most.OpenFor {
 		complain("breaker: max_open_for (%v) is shorter than open_for (%v)", most.MaxOpenFor, most.OpenFor)
 	}
@@ -52,12 +58,18 @@ func (c Config) Validate() error {
 // would have every job bound on arrival.
 const slotsMax = 1024
 
+// slowFactorMax is as good as never.
+const slowFactorMax = 1000
+
 // The defaults that a zero stands for.
 const (
 	defaultAttempts = 3
 	defaultFailures = 3
 	defaultOpenFor  = 5 * time.Second
 	defaultMaxOpen  = 60 * time.Second
+	// defaultSlowFactor: ordinary noise and the decoder's fallbacks stay below it.
+	defaultSlowFactor  = 4.0
+	defaultRetryBudget = 0.1
 )
 
 func (b Breaker) withDefaults() Breaker {
@@ -69,6 +81,9 @@ func (b Breaker) withDefaults() Breaker {
 	}
 	if b.MaxOpenFor == 0 {
 		b.MaxOpenFor = max(defaultMaxOpen, b.OpenFor)
+	}
+	if b.SlowFactor == 0 {
+		b.SlowFactor = defaultSlowFactor
 	}
 	return b
 }

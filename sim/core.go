@@ -23,7 +23,7 @@ type core struct {
 	broken    []string
 	steps     uint64
 
-	reasons [scheduler.Wait + 1]int
+	reasons [scheduler.Hedging + 1]int
 	ratios  []float64 // actual / predicted service time
 	changes []*speedChange
 }
@@ -165,7 +165,7 @@ func (c *core) tenSeconds(g *card) time.Duration {
 	return 0
 }
 
-func (c *core) measure() { c.reasons = [scheduler.Wait + 1]int{} }
+func (c *core) measure() { c.reasons = [scheduler.Hedging + 1]int{} }
 
 // changed watches a card whose speed is another from now on.
 func (c *core) changed(g *card) {

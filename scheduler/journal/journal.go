@@ -20,8 +20,12 @@ import (
 	"github.com/whisperpool/whisperpool/scheduler"
 )
 
-// Version is that of the format. Other versions are not read.
-const Version = 1
+// Version is that of the format which is written. Those from oldest on are read: what they lack was not there
+// when they were written.
+const (
+	Version = 2
+	oldest  = 1
+)
 
 // LineMax bounds a line, in bytes: the configuration of some ten thousand backends.
 const LineMax = 8 << 20
@@ -176,8 +180,8 @@ func parseHeader(line []byte) (*Header, *Record, error) {
 	if err := json.Unmarshal(line, &version); err != nil {
 		return nil, nil, fmt.Errorf("journal: %w", err)
 	}
-	if version.Journal != Version {
-		return nil, nil, fmt.Errorf("journal: it is of version %d, this program reads version %d", version.Journal, Version)
+	if version.Journal < oldest || version.Journal > Version {
+		return nil, nil, fmt.Errorf("journal: it is of version %d, this program reads versions %d to %d", version.Journal, oldest, Version)
 	}
 	var l headerLine
 	if err := strictly(line, &l); err != nil {

@@ -22,7 +22,7 @@ var events = []scheduler.Event{
 	scheduler.Reported{}, scheduler.Configured{}, scheduler.Restored{}, scheduler.Ticked{},
 }
 
-var decisions = []scheduler.Decision{scheduler.Dispatch{}, scheduler.Abort{}, scheduler.Settle{}, scheduler.Probe{}}
+var decisions = []scheduler.Decision{scheduler.Dispatch{}, scheduler.Abort{}, scheduler.Settle{}, scheduler.Probe{}, scheduler.Judged{}}
 
 // fill sets every field to something of its own.
 func fill(v reflect.Value, next *int) {
@@ -64,7 +64,7 @@ func filled[T any](v T) T {
 	fill(p, &next)
 	out := p.Interface().(T)
 	if c, ok := any(out).(scheduler.Configured); ok { // to something valid
-		c.Config.Queue.Order, c.Config.Breaker.MaxOpenFor = scheduler.FIFO, time.Minute
+		c.Config.Queue.Order, c.Config.Breaker.MaxOpenFor, c.Config.RetryBudget = scheduler.FIFO, time.Minute, 0.25
 		return any(c).(T)
 	}
 	return out
@@ -104,6 +104,36 @@ func TestFormatIsPinned(t *testing.T) {
 	}
 	if strings.Contains(string(now), "Detail\":\"text") {
 		t.Error("what a backend answered with is written down")
+	}
+}
+
+// TestOldJournalsAreRead: what earlier versions wrote, of every event and decision, is read without loss.
+func TestOldJournalsAreRead(t *testing.T) {
+	old, err := os.ReadFile("testdata/format_1.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := 0
+	for line := range bytes.Lines(old) {
+		line = bytes.TrimSpace(line)
+		head, record, err := Parse(line)
+		if err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if head != nil {
+			if head.Config.Attempts != 32 || head.Config.Backends[0].Slots != 11 || head.Config.RetryBudget != 0 {
+				t.Errorf("the header was read as %+v", head)
+			}
+			continue
+		}
+		read++
+		again, err := Append(nil, *record)
+		if err != nil || !bytes.Equal(bytes.TrimSpace(again), line) && record.At != 6 { // 6 is a configuration, which has more fields now
+			t.Errorf("read and written again (%v):\n%swas\n%s", err, again, line)
+		}
+	}
+	if read != len(events) {
+		t.Errorf("%d records were read, want %d", read, len(events))
 	}
 }
 
@@ -164,7 +194,7 @@ func TestWhatIsNotOfAJournal(t *testing.T) {
 		"GET / HTTP/1.1":                         "journal: ",
 		valid[:len(valid)-3]:                     "journal: ",
 		valid + valid:                            "journal: ",
-		`{"Journal":2,"Config":{}}`:              "version 2, this program reads version 1",
+		`{"Journal":3,"Config":{}}`:              "version 3, this program reads versions 1 to 2",
 		`{"Journal":1,"Config":{},"More":1}`:     "unknown field",
 		`{"Journal":1,"Config":{"Attempts":-1}}`: "not valid",
 		`{"At":1,"Event":{"Is":"exploded"}}`:     `no event "exploded"`,

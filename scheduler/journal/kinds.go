@@ -41,6 +41,8 @@ func nameOfDecision(d scheduler.Decision) string {
 		return "settle"
 	case scheduler.Probe:
 		return "probe"
+	case scheduler.Judged:
+		return "judged"
 	}
 	return ""
 }
@@ -83,6 +85,8 @@ func parseDecision(t tagged) (scheduler.Decision, error) {
 		return read[scheduler.Settle](t)
 	case "probe":
 		return read[scheduler.Probe](t)
+	case "judged":
+		return read[scheduler.Judged](t)
 	}
 	return nil, fmt.Errorf("journal: there is no decision %q", t.Is)
 }
