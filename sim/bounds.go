@@ -98,7 +98,7 @@ func (e *engine) price(jobs []*job) *prices {
 		return p
 	}
 	for i := range p.v {
-		p.v[i] = mean(p.seconds[0]) / mean(p.seconds[i])
+		p.v[i] = finiteMean(p.seconds[0]) / finiteMean(p.seconds[i])
 	}
 	least := p.throughput(e.atOnce())
 	for step := 0.5; step >= 0.002; {
@@ -201,6 +201,9 @@ func (p *prices) fastest() (average, longest float64) {
 func (e *engine) bound(p *prices) Bound {
 	if len(e.measured) == 0 {
 		return Bound{}
+	}
+	if e.sc.Recorded != nil {
+		return e.recordedBound(p)
 	}
 	average, longest := p.fastest()
 	b := Bound{Kind: BoundFastest, Mean: average, Throughput: p.throughput(e.atOnce())}

@@ -121,7 +121,7 @@ func RunAll(scenarios []Scenario, progress func(done, of int)) ([]Result, error)
 			progress(done, len(scenarios))
 		}
 	}
-	for range min(runtime.GOMAXPROCS(0), len(scenarios)) {
+	for range min(runtime.GOMAXPROCS(0), len(scenarios), atATime(scenarios)) {
 		workers.Go(func() {
 			for i, ok := take(); ok; i, ok = take() {
 				var err error

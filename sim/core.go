@@ -41,28 +41,38 @@ const checkEvery = 1000
 
 func newCore(e *engine, watch []Checker) (*core, error) {
 	c := &core{e: e, byID: map[scheduler.BackendID]*card{}, works: map[scheduler.AttemptID]*work{}}
-	cfg := scheduler.Config{Policy: e.sc.Policy, Seed: e.sc.Seed}
-	for i, g := range e.cards {
-		b := scheduler.Backend{
-			ID: scheduler.BackendID(g.Name), Address: g.Name, Class: g.Class, Slots: g.Slots,
-			Models: []string{e.sc.Model}, Checked: true, Prior: c.prior(i),
-		}
-		if e.sc.Discover {
-			b.Slots, b.Discover = 0, true
-		}
-		cfg.Backends = append(cfg.Backends, b)
-		c.byID[b.ID] = g
-	}
+	cfg := c.config()
 	var err error
 	if c.scheduler, err = scheduler.New(cfg, policies.ByName); err != nil {
 		return nil, err
 	}
 	c.checkers = append(ownCheckers(cfg), watch...)
+	c.remind()
 	for _, g := range e.cards {
-		c.step(scheduler.Probed{Backend: scheduler.BackendID(g.Name), Healthy: true})
+		c.byID[scheduler.BackendID(g.Name)] = g
+		c.step(scheduler.Probed{Backend: scheduler.BackendID(g.Name), Healthy: !g.condition.away()})
 		c.probeLater(g)
 	}
 	return c, nil
+}
+
+// config is what the scheduler is told of the pool.
+func (c *core) config() scheduler.Config {
+	if c.e.sc.Recorded != nil {
+		return c.recordedConfig()
+	}
+	cfg := scheduler.Config{Policy: c.e.sc.Policy, Seed: c.e.sc.Seed}
+	for i, g := range c.e.cards {
+		b := scheduler.Backend{
+			ID: scheduler.BackendID(g.Name), Address: g.Name, Class: g.Class, Slots: g.Slots,
+			Models: []string{c.e.sc.Model}, Checked: true, Prior: c.prior(i),
+		}
+		if c.e.sc.Discover {
+			b.Slots, b.Discover = 0, true
+		}
+		cfg.Backends = append(cfg.Backends, b)
+	}
+	return cfg
 }
 
 // prior is what the scheduler is told of a card's speed.
@@ -116,6 +126,10 @@ func (c *core) complain(err error) {
 }
 
 func (c *core) arrive(j *job) {
+	if j.recorded != nil {
+		c.step(scheduler.Arrived{Job: c.recordedJob(j)})
+		return
+	}
 	c.step(scheduler.Arrived{Job: scheduler.Job{ID: scheduler.JobID(j.number), Model: c.e.sc.Model, AudioSeconds: j.told}})
 }
 
@@ -169,6 +183,10 @@ func (c *core) measure() { c.reasons = [scheduler.Hedging + 1]int{} }
 
 // changed watches a card whose speed is another from now on.
 func (c *core) changed(g *card) {
+	if c.e.sc.Recorded != nil {
+		c.probe(g) // it is then that the proxy's check noticed
+		return
+	}
 	factor := 1.0
 	if g.condition == Slow {
 		factor = g.factor
@@ -194,7 +212,7 @@ func (c *core) finds() bool                     { return true }
 // probeLater asks for a card's health at every interval.
 func (c *core) probeLater(g *card) {
 	c.e.agenda.at(c.e.now.Add(probeEvery), func() {
-		c.step(scheduler.Probed{Backend: scheduler.BackendID(g.Name), Healthy: g.condition != Dead})
+		c.step(scheduler.Probed{Backend: scheduler.BackendID(g.Name), Healthy: !g.condition.away()})
 		c.probeLater(g)
 	})
 }
@@ -202,7 +220,7 @@ func (c *core) probeLater(g *card) {
 // probe asks for it now.
 func (c *core) probe(g *card) {
 	c.e.agenda.at(c.e.now.Add(refusedAfter), func() {
-		c.step(scheduler.Probed{Backend: scheduler.BackendID(g.Name), Healthy: g.condition != Dead})
+		c.step(scheduler.Probed{Backend: scheduler.BackendID(g.Name), Healthy: !g.condition.away()})
 	})
 }
 

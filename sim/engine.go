@@ -12,6 +12,8 @@ import (
 type front interface {
 	// arrive takes a job in; settle is called for it once, now or later.
 	arrive(j *job)
+	// leave tells that the client of a job that is not settled has gone.
+	leave(j *job)
 	// ended tells that a card is done with a job, or that the job failed on it.
 	ended(w *work, how scheduler.Outcome)
 	// measure tells that what happens from now on is measured.
@@ -84,6 +86,7 @@ func newEngine(sc *Scenario) *engine {
 			gain: func(k int) float64 { return e.gain(i, k) },
 		})
 	}
+	e.beginGone()
 	e.source = newSource(e)
 	return e
 }
@@ -133,14 +136,14 @@ func (e *engine) complete(w *work) {
 	w.card.drop(e.now, w)
 	w.card.served++
 	w.job.waited = w.began.Sub(w.job.arrived).Seconds()
-	e.front.ended(w, scheduler.Outcome{Result: scheduler.Success, Words: true, AudioSeconds: w.job.audio})
+	e.front.ended(w, scheduler.Outcome{Result: scheduler.Success, Words: w.job.recorded == nil || w.job.recorded.Words, AudioSeconds: w.job.audio})
 }
 
 // send gives a job to a card, in whatever condition that is.
 func (e *engine) send(c *card, w *work) {
 	w.card, w.sent, w.left = c, e.now, e.alone(c.index, w.job)
 	switch c.condition {
-	case Dead:
+	case Dead, Gone:
 		e.fail(w, refusedAfter, scheduler.Outcome{Result: scheduler.Died, Unreached: true, Detail: "connection refused"})
 	case Failing:
 		e.fail(w, failsAfter, scheduler.Outcome{Result: scheduler.Failed, Detail: "status 500"})
@@ -207,6 +210,7 @@ func (e *engine) arriveNext() {
 		e.close()
 	}
 	e.front.arrive(j)
+	e.leaveLater(j)
 }
 
 // measure begins what is measured.

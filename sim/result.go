@@ -14,6 +14,8 @@ type Result struct {
 
 	Jobs   int `json:"jobs"`
 	Errors int `json:"errors"` // jobs that got no transcript
+	// Left are the jobs whose clients went before they were served, as they did in the recording; no errors.
+	Left int `json:"left,omitempty"`
 
 	Mean float64 `json:"mean_s"` // from arrival to answer
 	P50  float64 `json:"p50_s"`
@@ -84,9 +86,11 @@ func (e *engine) result() Result {
 		if j.served {
 			took = append(took, j.took)
 			waited += j.waited
+		} else if j.left {
+			r.Left++
 		}
 	}
-	r.Errors = r.Jobs - len(took)
+	r.Errors = r.Jobs - len(took) - r.Left
 	if len(took) > 0 {
 		q := quantiles(took)
 		r.Mean, r.P50, r.P95, r.P99, r.Max = mean(took), q(0.5), q(0.95), q(0.99), q(1)
@@ -111,7 +115,7 @@ func (e *engine) result() Result {
 
 // judge compares with the bound.
 func (e *engine) judge(r *Result) {
-	p := e.price(e.measured)
+	p := e.price(e.priced())
 	r.Bound = e.bound(p)
 	if r.Bound.Mean > 0 {
 		r.Ratio = r.Mean / r.Bound.Mean

@@ -11,6 +11,7 @@ import (
 	"github.com/whisperpool/whisperpool/gpu"
 	"github.com/whisperpool/whisperpool/policies"
 	"github.com/whisperpool/whisperpool/sim/peers"
+	"github.com/whisperpool/whisperpool/sim/recording"
 )
 
 // Scenario is everything that a run is made of.
@@ -35,6 +36,9 @@ type Scenario struct {
 	WarmUp   int
 	Faults   []Fault
 	Seed     uint64
+	// Recorded, if not nil, is the jobs of a recording, at their times, in place of Load and Audio: all of them
+	// are measured. See Replay.
+	Recorded *recording.Workload
 }
 
 // Told says what the scheduler is told of the cards' speeds before it has seen any job.
@@ -56,6 +60,8 @@ type Card struct {
 	// Gain bounds what jobs side by side get done together: min(k^0.7, Gain) jobs' worth, as package
 	// gpu has it; 0: the class's own where the class's law is used, else they don't slow each other down.
 	Gain float64
+	// Recorded is the backend of a recording that it stands for, with laws by model in place of Law.
+	Recorded *recording.Card
 }
 
 // Law is how long a job takes alone on a card: Fixed seconds and PerSecond for each second of audio,
@@ -112,6 +118,8 @@ const (
 	Dead    Condition = "dead"    // refuses connections; what runs there dies
 	Hung    Condition = "hung"    // accepts and never answers; its health check does
 	Failing Condition = "failing" // answers 500 after 5 ms; its health check is fine
+	// Gone takes no jobs any more, and its health check fails; what runs there ends. Of recordings only.
+	Gone Condition = "gone"
 )
 
 // Bounds that keep a mistake in a file from running for ever.
@@ -139,16 +147,20 @@ func (sc Scenario) Validate() error {
 		names[card.Name] = true
 		card.validate(&c, sc.Model)
 	}
-	sc.Load.validate(&c)
-	sc.Audio.validate(&c)
+	if sc.Recorded == nil {
+		sc.Load.validate(&c)
+		sc.Audio.validate(&c)
+	}
 	c.unless(sc.SizeError >= 0 && finite(sc.SizeError), "size_error is %v, must not be negative", sc.SizeError)
 	c.unless(sc.WarmUp >= 0 && sc.WarmUp <= jobsMax, "warm_up is %d, must be from 0 to %d jobs", sc.WarmUp, jobsMax)
-	if sc.Load.Burst == 0 {
+	if sc.Load.Burst == 0 && (sc.Recorded == nil || len(sc.Recorded.Jobs) != sc.Jobs) {
 		c.unless((sc.Jobs > 0) != (sc.Duration > 0), "say how much is measured: either jobs or duration_s, above 0")
 		c.unless(sc.Jobs <= jobsMax, "jobs is %d, at most %d are simulated", sc.Jobs, jobsMax)
 	}
 	for _, f := range sc.Faults {
-		f.validate(&c, names)
+		if f.Becomes != Gone || sc.Recorded == nil {
+			f.validate(&c, names)
+		}
 	}
 	return errors.Join(c...)
 }
@@ -171,6 +183,9 @@ func (card Card) validate(c *complaints, model string) {
 	c.unless(card.Name != "", "a card has neither a name nor a class")
 	c.unless(card.Slots >= 1 && card.Slots <= 1024, "card %q: slots is %d, must be from 1 to 1024", card.Name, card.Slots)
 	c.unless(card.Gain == 0 || card.Gain >= 1 && finite(card.Gain), "card %q: gain is %v, must be at least 1: what one job gets done alone", card.Name, card.Gain)
+	if card.Recorded != nil {
+		return
+	}
 	if l := card.Law; l != nil {
 		c.unless(l.Fixed >= 0 && l.PerSecond >= 0 && positive(l.Fixed+l.PerSecond), "card %q: the law takes no time; set fixed_s or speed", card.Name)
 		c.unless(l.Sigma >= 0 && l.Sigma <= 3, "card %q: sigma is %v, must be from 0 to 3", card.Name, l.Sigma)

@@ -16,6 +16,8 @@ type source interface {
 func newSource(e *engine) source {
 	l := e.sc.Load
 	switch {
+	case e.sc.Recorded != nil:
+		return &recordedLoad{e: e}
 	case l.Clients > 0:
 		return &closedLoop{e: e}
 	case l.Burst > 0:

@@ -63,6 +63,11 @@ func (st Study) Apply(changes []Change) (Study, error) {
 		fresh := Card{Class: string(gpu.ParseClass(c.Kind)), Slots: 1}
 		if len(like) > 0 {
 			fresh = st.Cards[like[0]]
+		} else if st.Recorded != nil {
+			known := false
+			if fresh.Recorded, known = st.Recorded.Like(fresh.Class); !known {
+				return st, fmt.Errorf("%v: neither a card of the recording (%s) nor a class whose law is known for the models that were asked for", c, st.Pool())
+			}
 		} else if _, ok := gpu.LawOf(fresh.Class, st.Model); !ok {
 			return st, fmt.Errorf("%v: neither a card of the pool (%s) nor a class whose law is known for the model %q (T4, A10G, H100)", c, st.Pool(), st.Model)
 		}
@@ -193,7 +198,7 @@ func (st Study) WhatIf(changes []Change, rivals []Rival, progress func(done, of 
 
 func (st Study) ladder() []float64 {
 	switch l := st.Load; {
-	case len(st.Levels) > 1:
+	case len(st.Levels) > 1 || st.Recorded != nil:
 		return st.Levels
 	case l.Clients > 0:
 		return clientsLadder

@@ -6,6 +6,7 @@ import (
 
 	"github.com/whisperpool/whisperpool/gpu"
 	"github.com/whisperpool/whisperpool/scheduler"
+	"github.com/whisperpool/whisperpool/sim/recording"
 )
 
 // audioMin is the shortest recording, in seconds: below it whisper.cpp does nothing.
@@ -26,6 +27,9 @@ type job struct {
 	served  bool
 	took    float64 // seconds from arrival to answer
 	waited  float64 // seconds of these before the card began
+	left    bool    // its client went before it was served, as in the recording
+
+	recorded *recording.Job // nil where jobs are drawn
 }
 
 // workload draws the jobs of a scenario.
@@ -34,12 +38,16 @@ type workload struct {
 	jobs  []*job
 	laws  []gpu.Law // by card; used where the card has no law of its own
 	kinds []int     // by card: the first card that is alike
+	// recorded are the laws by card and class of jobs, of a recording; infinite where the card does not do them.
+	recorded [][]recording.MeasuredLaw
 }
 
 func newWorkload(sc *Scenario) *workload {
 	w := &workload{sc: sc, laws: make([]gpu.Law, len(sc.Cards)), kinds: make([]int, len(sc.Cards))}
 	for i, c := range sc.Cards {
-		if c.Law == nil {
+		if c.Recorded != nil {
+			w.recorded = append(w.recorded, lawsOf(c.Recorded, sc.Recorded.Classes))
+		} else if c.Law == nil {
 			w.laws[i], _ = gpu.LawOf(c.Class, sc.Model) // Validate has seen that there is one
 		}
 		w.kinds[i] = i
@@ -55,10 +63,10 @@ func newWorkload(sc *Scenario) *workload {
 
 // alike says whether two cards are the same but for their names.
 func alike(a, b Card) bool {
-	if (a.Law == nil) != (b.Law == nil) || a.Slots != b.Slots || a.Gain != b.Gain {
+	if a.Recorded != b.Recorded || (a.Law == nil) != (b.Law == nil) || a.Slots != b.Slots || a.Gain != b.Gain {
 		return false
 	}
-	if a.Law == nil {
+	if a.Recorded != nil || a.Law == nil {
 		return a.Class == b.Class
 	}
 	return *a.Law == *b.Law
@@ -95,6 +103,13 @@ func mixed(x uint64) uint64 {
 }
 
 func (w *workload) draw(number int) *job {
+	if r := w.sc.Recorded; r != nil {
+		if number >= len(r.Jobs) {
+			panic("sim: a recording has no more jobs")
+		}
+		j := &r.Jobs[number]
+		return &job{number: number, audio: j.Audio, told: j.Told, recorded: j}
+	}
 	chance := stream(w.sc.Seed, streamJobs, uint64(number))
 	j := &job{number: number}
 	j.audio = max(audioMin, w.sc.Audio.length(number, chance))
@@ -132,6 +147,9 @@ func capped(x, most float64) float64 {
 
 // alone is how long a job takes alone on a healthy card, in seconds.
 func (w *workload) alone(card int, j *job) float64 {
+	if r := j.recorded; r != nil {
+		return w.recorded[card][r.Class].Of(r.Audio) * r.Luck
+	}
 	law := w.sc.Cards[card].Law
 	if law == nil {
 		return w.laws[card].Draw(gpu.Job{Seconds: j.audio, Speech: 1}, rand.New(rand.NewPCG(j.seed, 0))).Seconds()
@@ -151,20 +169,28 @@ func (w *workload) gain(card, k int) float64 {
 		return float64(max(k, 0))
 	case c.Gain > 0:
 		return gpu.Law{GainMax: c.Gain}.Gain(k)
-	case c.Law == nil:
+	case c.Law == nil && c.Recorded == nil:
 		return w.laws[card].Gain(k)
 	default:
 		return float64(k)
 	}
 }
 
+// rateOfNone is that of a card that does none of the jobs: not zero, since balancers divide by it.
+const rateOfNone = 1e-9
+
 // rate is how many of the jobs a second a card does with all its slots at work.
 func (w *workload) rate(card int, jobs []*job) float64 {
-	sum := 0.0
+	sum, n := 0.0, 0
 	for _, j := range jobs {
-		sum += w.alone(card, j)
+		if s := w.alone(card, j); !math.IsInf(s, 1) { // else it does not do such jobs
+			sum, n = sum+s, n+1
+		}
 	}
-	return w.gain(card, w.sc.Cards[card].Slots) * float64(len(jobs)) / sum
+	if n == 0 {
+		return rateOfNone
+	}
+	return w.gain(card, w.sc.Cards[card].Slots) * float64(n) / sum
 }
 
 // capacity is how many of the jobs a second the pool does with all slots at work on average jobs.
