@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -18,7 +17,7 @@ import (
 const statusClientClosed = 499
 
 // refuse answers with an error. b is the body when it was begun to be read, else nil. An answer to an
-// unfinished upload is written first and the rest drained after, for a while; net/http would do it
+// unfinished upload is written first and the rest taken in after, for a while; net/http would do it
 // the other way round, and without a limit of time.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, b *body, problem *transcript.Error) {
 	unread := r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 && (b == nil || !b.ended())
@@ -33,9 +32,8 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, b *body, proble
 	}
 	problem.WriteTo(w)
 	_ = control.Flush()
-	// A client that asked first sends nothing once it has a refusal.
-	if asked := b == nil && strings.EqualFold(r.Header.Get("Expect"), "100-continue"); !asked {
-		drain(w, r)
+	if lingers(r, b) {
+		h.linger(w, r, b)
 	}
 }
 
@@ -105,6 +103,9 @@ func (t *transcription) refuse(w http.ResponseWriter, r *http.Request, b *body, 
 	}
 	t.count(outcome)
 	t.logRefusal(problem)
+	if t.file != nil {
+		t.file.Close() // it is not needed while the rest of the upload is taken in
+	}
 	t.handler.refuse(w, r, b, problem)
 }
 

@@ -30,6 +30,7 @@ type transcription struct {
 	uploaded  time.Duration // from arrival to the body's end
 	tenant    scheduler.Tenant
 	model     string // resolved; "" where the backends have no names for theirs
+	file      *spool // nil until the upload is taken in
 	request   upstream.Request
 
 	// Attempts write these; they may run side by side.
@@ -64,6 +65,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, pool *Pool, api 
 	limits := pool.limits.Load()
 	file := &spool{account: &pool.uploads, memory: h.Upload.Memory, bytesMax: limits.bytes, dir: h.Upload.Spool}
 	defer file.Close()
+	t.file = file
 	b := &body{r: r.Body, most: h.Upload.MaxSize, allow: -1}
 	form, err := readForm(b, boundary, file) // 2
 	t.uploaded = time.Since(t.arrived)

@@ -58,8 +58,9 @@ func (e *Error) Body() []byte {
 // WriteTo answers a request with the error.
 func (e *Error) WriteTo(w http.ResponseWriter) {
 	h := w.Header()
+	body := e.Body()
 	h.Set("Content-Type", "application/json")
-	h.Del("Content-Length")
+	h.Set("Content-Length", strconv.Itoa(len(body))) // so that the client knows the end before the handler returns
 	if e.RetryAfter > 0 {
 		seconds := int(math.Ceil(min(e.RetryAfter, retryAfterMax).Seconds()))
 		h.Set("Retry-After", strconv.Itoa(max(seconds, 1)))
@@ -68,5 +69,5 @@ func (e *Error) WriteTo(w http.ResponseWriter) {
 		h.Set("X-Should-Retry", "false")
 	}
 	w.WriteHeader(e.Status)
-	_, _ = w.Write(e.Body()) // the client may be gone, which is no error of ours
+	_, _ = w.Write(body) // the client may be gone, which is no error of ours
 }
