@@ -59,21 +59,93 @@ type spool struct {
 }
 
 // ReadFrom takes in all of r. Errors of the spool itself are errNoRoom or a spoolError, all others
-// are r's.
+// are r's. Only the request's goroutine calls it, before anybody reads.
 func (s *spool) ReadFrom(r io.Reader) (int64, error) {
-	buffer := chunks.Get().(*[chunkSize]byte)
-	defer chunks.Put(buffer)
 	start := s.size
-	for {
-		n, err := fill(r, buffer[:])
-		if werr := s.write(buffer[:n]); werr != nil {
-			return s.size - start, werr
+	err := s.intoMemory(r)
+	if err == nil {
+		err = s.intoFile(r)
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return s.size - start, err
+}
+
+// intoMemory reads into chunks until r ends (io.EOF) or there is room for no more; then it goes on in a
+// file.
+func (s *spool) intoMemory(r io.Reader) error {
+	for s.file == nil {
+		if s.size == int64(len(s.chunks))*chunkSize {
+			if !take(&s.account.memory, chunkSize, s.memory) {
+				return s.beyondMemory(r)
+			}
+			s.chunks = append(s.chunks, chunks.Get().(*[chunkSize]byte))
 		}
-		if err == io.EOF {
-			return s.size - start, nil
+		n, err := r.Read(s.chunks[s.size/chunkSize][s.size%chunkSize:])
+		if held := s.hold(n); held != nil {
+			return held
+		}
+		s.size += int64(n)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// beyondMemory goes on in a file, if anything more comes at all.
+func (s *spool) beyondMemory(r io.Reader) error {
+	var next [512]byte
+	for {
+		n, err := r.Read(next[:])
+		if n > 0 {
+			if spilt := s.spill(s.size); spilt != nil {
+				return spilt
+			}
+			if failed := s.append(next[:n]); failed != nil {
+				return failed
+			}
+		}
+		if n > 0 || err != nil {
+			return err
+		}
+	}
+}
+
+// append writes to the file.
+func (s *spool) append(p []byte) error {
+	if err := s.hold(len(p)); err != nil {
+		return err
+	}
+	at := s.size
+	s.size += int64(len(p))
+	if _, err := s.file.WriteAt(p, at); err != nil {
+		return &spoolError{err}
+	}
+	return nil
+}
+
+// pieceSize is what is written to a file at a time where no buffer is to be had.
+const pieceSize = 4 << 10
+
+// intoFile appends to the file until r ends, with io.EOF.
+func (s *spool) intoFile(r io.Reader) error {
+	lent := buffers.borrow()
+	defer buffers.giveBack(lent)
+	var piece []byte
+	if lent != nil {
+		piece = lent[:]
+	} else {
+		piece = make([]byte, pieceSize)
+	}
+	for {
+		n, err := fill(r, piece)
+		if failed := s.append(piece[:n]); failed != nil {
+			return failed
 		}
 		if err != nil {
-			return s.size - start, err
+			return err
 		}
 	}
 }
@@ -88,35 +160,12 @@ func fill(r io.Reader, p []byte) (n int, err error) {
 	return n, err
 }
 
-// write appends. Only the request's goroutine writes, before anybody reads.
-func (s *spool) write(p []byte) error {
-	if len(p) == 0 {
-		return nil
-	}
-	if s.bytesMax > 0 && !take(&s.account.held, int64(len(p)), s.bytesMax) {
+// hold counts n bytes more against the limit.
+func (s *spool) hold(n int) error {
+	if s.bytesMax == 0 {
+		s.account.held.Add(int64(n))
+	} else if !take(&s.account.held, int64(n), s.bytesMax) {
 		return errNoRoom
-	} else if s.bytesMax == 0 {
-		s.account.held.Add(int64(len(p)))
-	}
-	at := s.size
-	s.size += int64(len(p))
-	for len(p) > 0 && s.file == nil {
-		if at == int64(len(s.chunks))*chunkSize {
-			if !take(&s.account.memory, chunkSize, s.memory) {
-				if err := s.spill(at); err != nil {
-					return err
-				}
-				break
-			}
-			s.chunks = append(s.chunks, chunks.Get().(*[chunkSize]byte))
-		}
-		n := copy(s.chunks[at/chunkSize][at%chunkSize:], p)
-		p, at = p[n:], at+int64(n)
-	}
-	if len(p) > 0 {
-		if _, err := s.file.WriteAt(p, at); err != nil {
-			return &spoolError{err}
-		}
 	}
 	return nil
 }

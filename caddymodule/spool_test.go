@@ -131,3 +131,78 @@ func TestDefaultBytesMax(t *testing.T) {
 		t.Errorf("%d", got)
 	}
 }
+
+// pacedReader gives what it has in pieces of the given sizes, over and over.
+type pacedReader struct {
+	data  []byte
+	sizes []int
+	reads int
+	most  int // the largest buffer that it was given
+}
+
+func (r *pacedReader) Read(p []byte) (int, error) {
+	if len(r.data) == 0 {
+		return 0, io.EOF
+	}
+	r.most = max(r.most, len(p))
+	n := copy(p[:min(len(p), r.sizes[r.reads%len(r.sizes)])], r.data)
+	r.reads++
+	r.data = r.data[n:]
+	return n, nil
+}
+
+// TestInflow: what flows is read in large pieces, what trickles holds no buffer, and all of it arrives.
+func TestInflow(t *testing.T) {
+	data := noise(1 << 20)
+	for _, c := range []struct {
+		name  string
+		sizes []int
+		reads int // at most
+		large bool
+	}{
+		{"fast", []int{1 << 20}, 30, true},
+		{"packets", []int{1400}, 800, false},
+		{"by fits and starts", []int{1 << 20, 100}, 600, true},
+	} {
+		r := &pacedReader{data: data, sizes: c.sizes}
+		f := &inflow{r: r}
+		var whole bytes.Buffer
+		_, err := io.CopyBuffer(struct{ io.Writer }{&whole}, f, make([]byte, 4096)) // as package mime/multipart reads
+		got := whole.Bytes()
+		if err != nil || !bytes.Equal(got, data) {
+			t.Fatalf("%s: %d bytes, %v", c.name, len(got), err)
+		}
+		if r.reads > c.reads || (r.most == chunkSize) != c.large {
+			t.Errorf("%s: %d reads, into up to %d bytes", c.name, r.reads, r.most)
+		}
+		if f.buffer != nil || buffers.lent.Load() != 0 {
+			t.Errorf("%s: %d buffers are lent still", c.name, buffers.lent.Load())
+		}
+	}
+}
+
+// TestBuffersAreBounded: when all are lent, reading goes on without.
+func TestBuffersAreBounded(t *testing.T) {
+	var lent []*[chunkSize]byte
+	for range surgeMax {
+		lent = append(lent, buffers.borrow())
+	}
+	if b := buffers.borrow(); b != nil {
+		t.Error("one buffer too many")
+	}
+	data, acc := noise(1<<20), new(account)
+	s := &spool{account: acc, memory: chunkSize, dir: t.TempDir()}
+	if n, err := s.ReadFrom(&inflow{r: bytes.NewReader(data)}); err != nil || n != 1<<20 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	if got, err := io.ReadAll(s.Open()); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	s.Close()
+	for _, b := range lent {
+		buffers.giveBack(b)
+	}
+	if n := buffers.lent.Load(); n != 0 {
+		t.Errorf("%d are lent", n)
+	}
+}

@@ -20,6 +20,10 @@ const transportNamespace = "http.reverse_proxy.transport"
 // closed fails.
 const idleTimeout = `"4s"`
 
+// writeBuffer is that of a connection to a backend, in bytes: a recording of some seconds goes out with one
+// system call, and without a copy through a buffer that net/http would make for it.
+const writeBuffer = "262144"
+
 // transportConfig is the JSON of a backend's transport with our defaults in it. https says whether
 // the address asks for TLS.
 func transportConfig(raw json.RawMessage, https bool) (map[string]json.RawMessage, error) {
@@ -36,6 +40,9 @@ func transportConfig(raw json.RawMessage, https bool) (map[string]json.RawMessag
 	}
 	if _, ok := fields["compression"]; !ok {
 		fields["compression"] = json.RawMessage("false") // it costs more than these answers weigh
+	}
+	if _, ok := fields["write_buffer_size"]; !ok {
+		fields["write_buffer_size"] = json.RawMessage(writeBuffer)
 	}
 	if _, ok := fields["tls"]; !ok && https {
 		fields["tls"] = json.RawMessage("{}")

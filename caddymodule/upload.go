@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/dustin/go-humanize"
 
@@ -97,6 +96,9 @@ func (h *Handler) tooLarge() *transcript.Error {
 // readForm takes in the whole body: fields into memory, the file into the spool.
 func readForm(b *body, boundary string, file *spool) (*upload, error) {
 	u := &upload{fields: map[string][]string{}}
+	flow := &inflow{r: b.r}
+	b.r = flow
+	defer flow.close()
 	reader := multipart.NewReader(b, boundary)
 	total := 0
 	for parts := 0; ; parts++ {
@@ -190,20 +192,4 @@ func formError(b *body, err error) error {
 		return os.ErrDeadlineExceeded
 	}
 	return fmt.Errorf("%w: %w", errUploadBroken, b.err)
-}
-
-// What is still taken of an upload that was refused before its end. A client that is busy sending
-// sees a reset instead of the answer when the connection is closed at once.
-const (
-	drainBytes = 1 << 20
-	drainTime  = 2 * time.Second
-)
-
-// drain reads what is left of a refused upload, within limits, after the answer was written.
-func drain(w http.ResponseWriter, r *http.Request) {
-	control := http.NewResponseController(w)
-	if control.SetReadDeadline(time.Now().Add(drainTime)) != nil {
-		return
-	}
-	_, _ = io.CopyN(io.Discard, r.Body, drainBytes)
 }
