@@ -108,7 +108,7 @@ func TestWhisperServerServesOpenAIClient(t *testing.T) {
 func TestRetriesElsewhere(t *testing.T) {
 	said := map[string]string{
 		"dies": "connection closed before the answer was whole", "breaks": "500", "wants a key": "401",
-		"is cut short": "connection closed before the answer was whole", "says nothing": "200", "is busy": "429",
+		"is cut short": "200: connection closed before the answer was whole", "says nothing": "200", "is busy": "429",
 	}
 	for name, fail := range map[string]func(w http.ResponseWriter, r *http.Request, got sent){
 		"dies": func(http.ResponseWriter, *http.Request, sent) { panic(http.ErrAbortHandler) },

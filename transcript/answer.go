@@ -1,7 +1,9 @@
 package transcript
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 )
@@ -25,6 +27,41 @@ func (l lenient[T]) or(fallback T) T {
 	return *l.value
 }
 
+// The most words and the most segments of one answer: 24 hours of fast speech have 400,000 and 60,000.
+const (
+	listMax  = 1 << 19
+	linesMax = 1 << 17
+)
+
+// list is a list of objects that counts as missing as soon as it holds anything else or too much:
+// two bytes of it would else become a hundred in memory.
+type list[T any] []T
+
+func (l *list[T]) UnmarshalJSON(raw []byte) error {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	if begin, err := decoder.Token(); err != nil || begin != json.Delim('[') {
+		return errors.Join(err, errNoList)
+	}
+	var read []T
+	for decoder.More() {
+		var one T
+		if err := decoder.Decode(&one); err != nil {
+			return err
+		}
+		if read = append(read, one); len(read) > listMax {
+			return errTooMany
+		}
+	}
+	*l = read
+	return nil
+}
+
+// What is wrong with a list; nobody is told, since the member then counts as missing.
+var (
+	errNoList  = errors.New("no list")
+	errTooMany = errors.New("too many")
+)
+
 // number also takes a number in quotes: OpenAI's API once declared duration a string.
 type number float64
 
@@ -43,8 +80,8 @@ type (
 		Language      lenient[string]            `json:"language"`
 		Duration      lenient[number]            `json:"duration"`
 		Text          lenient[string]            `json:"text"`
-		Segments      lenient[[]jsonSegment]     `json:"segments"`
-		Words         lenient[[]jsonWord]        `json:"words"`
+		Segments      lenient[list[jsonSegment]] `json:"segments"`
+		Words         lenient[list[jsonWord]]    `json:"words"`
 		Usage         lenient[jsonUsage]         `json:"usage"`
 		LanguageProbs lenient[map[string]number] `json:"language_probabilities"`
 	}
@@ -53,16 +90,16 @@ type (
 		Seconds lenient[number] `json:"seconds"`
 	}
 	jsonSegment struct {
-		Seek             lenient[int]        `json:"seek"`
-		Start            lenient[number]     `json:"start"`
-		End              lenient[number]     `json:"end"`
-		Text             lenient[string]     `json:"text"`
-		Tokens           lenient[[]int]      `json:"tokens"`
-		Words            lenient[[]jsonWord] `json:"words"`
-		Temperature      lenient[number]     `json:"temperature"`
-		AvgLogprob       lenient[number]     `json:"avg_logprob"`
-		CompressionRatio lenient[number]     `json:"compression_ratio"`
-		NoSpeechProb     lenient[number]     `json:"no_speech_prob"`
+		Seek             lenient[int]            `json:"seek"`
+		Start            lenient[number]         `json:"start"`
+		End              lenient[number]         `json:"end"`
+		Text             lenient[string]         `json:"text"`
+		Tokens           lenient[[]int]          `json:"tokens"`
+		Words            lenient[list[jsonWord]] `json:"words"`
+		Temperature      lenient[number]         `json:"temperature"`
+		AvgLogprob       lenient[number]         `json:"avg_logprob"`
+		CompressionRatio lenient[number]         `json:"compression_ratio"`
+		NoSpeechProb     lenient[number]         `json:"no_speech_prob"`
 	}
 	jsonWord struct {
 		Word        lenient[string] `json:"word"`
@@ -87,14 +124,14 @@ func (a jsonAnswer) failure() string {
 
 func (a jsonAnswer) transcript(api API) Transcript {
 	t := Transcript{
-		Task:     Task(a.Task.or("")),
-		Duration: float64(max(a.Duration.or(0), 0)),
+		Task: Task(a.Task.or("")),
 	}
+	t.Duration = t.moment(a.Duration.or(0))
 	if t.Task != Transcribe && t.Task != Translate {
 		t.Task = ""
 	}
 	if usage := a.Usage.or(jsonUsage{}); t.Duration == 0 && usage.Type.or("") == "duration" {
-		t.Duration = float64(max(usage.Seconds.or(0), 0))
+		t.Duration = t.moment(usage.Seconds.or(0))
 	}
 	t.Language, _ = LanguageCode(a.Language.or(""))
 	if probs := a.LanguageProbs.or(nil); len(probs) > 0 {
@@ -108,12 +145,27 @@ func (a jsonAnswer) transcript(api API) Transcript {
 	return t
 }
 
+// No recording has a time beyond momentMax seconds, a third of a year. whisper.cpp puts words as much
+// as a few hundredths before the start; a whole second before, momentMin, is no time either.
+const (
+	momentMax = 1e7
+	momentMin = -1
+)
+
+// moment is a time of the answer in seconds, and remembers when it was none.
+func (t *Transcript) moment(x number) float64 {
+	if x <= momentMin || x > momentMax {
+		t.Mended = true
+	}
+	return float64(min(max(x, 0), momentMax))
+}
+
 // fillSegments prefers the segments; where they hold no text the answer's own text does.
 func (a jsonAnswer) fillSegments(t *Transcript, api API) {
 	for i, s := range a.Segments.or(nil) {
 		t.Segments = append(t.Segments, Segment{
 			ID: i, Seek: max(s.Seek.or(0), 0),
-			Start: float64(max(s.Start.or(0), 0)), End: float64(max(s.End.or(0), 0)),
+			Start: t.moment(s.Start.or(0)), End: t.moment(s.End.or(0)),
 			Text: s.Text.or(""), Tokens: s.Tokens.or(nil),
 			Temperature: float64(s.Temperature.or(0)), AvgLogprob: float64(s.AvgLogprob.or(0)),
 			CompressionRatio: float64(s.CompressionRatio.or(0)), NoSpeechProb: float64(s.NoSpeechProb.or(0)),
@@ -132,12 +184,12 @@ func (a jsonAnswer) fillSegments(t *Transcript, api API) {
 
 // fillWords takes the words at the top, or those nested in the segments.
 func (a jsonAnswer) fillWords(t *Transcript, api API) {
-	if list := a.Words.or(nil); len(list) > 0 {
-		t.Words = timedWords(list)
+	if words := a.Words.or(nil); len(words) > 0 {
+		t.Words = t.timedWords(words)
 		return
 	}
 	for _, s := range a.Segments.or(nil) {
-		words := timedWords(s.Words.or(nil))
+		words := t.timedWords(s.Words.or(nil))
 		if api == WhisperServer || carrySpaces(words) {
 			words = JoinTokens(words)
 		}
@@ -147,14 +199,14 @@ func (a jsonAnswer) fillWords(t *Transcript, api API) {
 
 // timedWords leaves out the words of an answer without times. A word without a time of its own
 // among others that have one (aligners have none for digits) gets the end of the one before it.
-func timedWords(list []jsonWord) []Word {
+func (t *Transcript) timedWords(from list[jsonWord]) []Word {
 	var words []Word
 	timed := false
 	last := 0.0
-	for _, w := range list {
+	for _, w := range from {
 		timed = timed || w.Start.value != nil
-		start := max(float64(w.Start.or(number(last))), 0)
-		last = max(float64(w.End.or(number(start))), start)
+		start := t.moment(w.Start.or(number(last)))
+		last = max(t.moment(w.End.or(number(start))), start)
 		words = append(words, Word{
 			Word: w.Word.or(""), Start: start, End: last,
 			Probability: float64(w.Probability.or(w.Score.or(0))),

@@ -17,6 +17,7 @@ const (
 	AnswerNotObject = "not_object" // JSON, but no object
 	AnswerNoText    = "no_text"    // an object without a transcript
 	AnswerNoCues    = "no_cues"    // no subtitles where subtitles are due
+	AnswerBinary    = "binary"     // bytes that are no text
 	AnswerHTML      = "html"       // a web page
 	AnswerFailure   = "error"      // an error under status 200
 )
@@ -36,7 +37,7 @@ func (e *AnswerError) Error() string {
 	what := map[string]string{
 		AnswerEmpty: "is empty", AnswerTruncated: "ends in the middle", AnswerNotJSON: "is not JSON",
 		AnswerNotObject: "is not a JSON object", AnswerNoText: "holds no transcript",
-		AnswerNoCues: "holds no subtitles", AnswerHTML: "is a web page", AnswerFailure: "is an error",
+		AnswerNoCues: "holds no subtitles", AnswerBinary: "is no text", AnswerHTML: "is a web page", AnswerFailure: "is an error",
 	}[e.Reason]
 	if e.Detail == "" {
 		return "the answer " + what
@@ -72,8 +73,13 @@ func parsePlain(api API, format Format, body []byte) (Transcript, error) {
 		}
 		return t, err
 	}
-	if isHTML(start) {
+	switch {
+	case isHTML(start):
 		return Transcript{}, answerError(AnswerHTML, htmlTitle(start))
+	case bytes.IndexByte(start, 0) >= 0:
+		return Transcript{}, answerError(AnswerBinary, "")
+	case bytes.HasPrefix(start, []byte(`{"`)): // nobody says that; parsePlain's own JSON was whole
+		return Transcript{}, checkObject(start)
 	}
 	if format == Text {
 		return Transcript{Segments: textSegments(api, string(body))}, nil
@@ -106,9 +112,10 @@ func textSegments(api API, text string) []Segment {
 	if api != WhisperServer {
 		return []Segment{{Text: text}}
 	}
-	var segments []Segment
-	for line := range strings.SplitSeq(text, "\n") {
-		segments = append(segments, Segment{ID: len(segments), Text: strings.TrimSuffix(line, "\r")})
+	lines := strings.SplitN(text, "\n", linesMax) // beyond, the last has the rest
+	segments := make([]Segment, len(lines))
+	for i, line := range lines {
+		segments[i] = Segment{ID: i, Text: strings.TrimSuffix(line, "\r")}
 	}
 	return segments
 }
@@ -143,6 +150,9 @@ func parseJSON(api API, body []byte) (Transcript, error) {
 	}
 	if failure := answer.failure(); failure != "" {
 		return Transcript{}, answerError(AnswerFailure, failure)
+	}
+	if len(answer.Segments.or(nil)) > linesMax {
+		answer.Segments.value = nil
 	}
 	if answer.Text.value == nil && answer.Segments.value == nil {
 		return Transcript{}, answerError(AnswerNoText, findMessage(body).message)

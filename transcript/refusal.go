@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html"
 	"net/http"
+	"regexp"
 	"strings"
 )
 
@@ -152,11 +153,10 @@ func messageText(raw json.RawMessage) string {
 	return strings.Join(texts, "; ")
 }
 
-func isHTML(body []byte) bool {
-	start := strings.ToLower(string(body[:min(len(body), 64)]))
-	return strings.HasPrefix(start, "<!doctype") || strings.HasPrefix(start, "<html") ||
-		strings.HasPrefix(start, "<head") || strings.HasPrefix(start, "<?xml") || strings.HasPrefix(start, "<body")
-}
+// page matches how web pages begin, those of gateways that leave out half of one included.
+var page = regexp.MustCompile(`(?i)^<(!doctype|!--|\?xml|(html|head|body|title|meta|script|style|center|h1|pre)[\s>/])`)
+
+func isHTML(body []byte) bool { return page.Match(body[:min(len(body), 64)]) }
 
 // htmlTitle is the title of a web page, which for error pages says what happened.
 func htmlTitle(body []byte) string {

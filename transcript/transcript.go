@@ -15,6 +15,10 @@ type Transcript struct {
 	Words    []Word // only when asked for; empty otherwise
 
 	LanguageProbs map[string]float64 // by code, where the engine told them; nil otherwise
+
+	// Mended: times that no recording has, negative ones or whole years, were put right when the
+	// answer was read, so that its own bytes had better not be passed on.
+	Mended bool
 }
 
 // Segment is a stretch of speech with its time. Times are seconds from the start of the audio.

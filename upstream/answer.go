@@ -17,7 +17,11 @@ func answer(body []byte, r Request, a asked) (Answer, error) {
 	}
 	p := r.Params
 	out := Answer{AudioSeconds: t.Duration, Words: t.HasWords()}
-	asIs := a == asked{api: p.API, format: p.Format} && !p.Stream && passes(a.format, body, t)
+	if !plausible(t.Duration, r) {
+		out.AudioSeconds, out.Doubtful = 0, true
+		t.Duration = 0 // the upload's own is put there
+	}
+	asIs := a == asked{api: p.API, format: p.Format} && !p.Stream && !t.Mended && passes(a.format, body, t)
 	t = complete(t, r)
 	if a.cut {
 		t = within(t, float64(p.OffsetMS)/1000, float64(p.DurationMS)/1000)
@@ -32,6 +36,31 @@ func answer(body []byte, r Request, a asked) (Answer, error) {
 		out.ContentType, out.Body = t.Render(p)
 	}
 	return out, nil
+}
+
+// What a reported length may be away from that of the upload's header, which is exact: containers with
+// edit lists and encoders' padding differ by little, and some servers tell whole seconds.
+const (
+	lengthFactor = 2.0
+	lengthSlack  = 2.0 // seconds
+	// bytesPerSecondLeast is below what any codec makes of speech, for lengths that are not known.
+	bytesPerSecondLeast = 50
+	lengthUnknownSlack  = 60.0 // seconds
+)
+
+// plausible tells whether a reported length can be the upload's. 0 is not told. Of a request for a part
+// of the audio servers may tell that part's.
+func plausible(seconds float64, r Request) bool {
+	switch {
+	case seconds == 0:
+		return true
+	case r.AudioSeconds <= 0:
+		return r.File.Size <= 0 || seconds <= lengthUnknownSlack+float64(r.File.Size)/bytesPerSecondLeast
+	case seconds > lengthFactor*r.AudioSeconds+lengthSlack:
+		return false
+	}
+	part := r.Params.OffsetMS > 0 || r.Params.DurationMS > 0
+	return part || seconds >= r.AudioSeconds/lengthFactor-lengthSlack
 }
 
 // passes tells whether a body is what its format says, so that the client can have it as it is.

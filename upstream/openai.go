@@ -115,11 +115,8 @@ func (g probed) models() (ids []string, ok bool) {
 	if !g.json(&list) || list.Data == nil {
 		return nil, false
 	}
-	ids = []string{} // a server without models serves none, other than one that does not tell
 	for _, model := range *list.Data {
-		if model.ID != "" {
-			ids = append(ids, model.ID)
-		}
+		ids = append(ids, model.ID)
 	}
-	return ids, true
+	return modelNames(ids), true
 }

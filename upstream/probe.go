@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/whisperpool/whisperpool/transcript"
 )
@@ -72,6 +75,43 @@ func (g probed) String() string {
 		}
 	}
 	return oneLine(text)
+}
+
+// Limits of what a server tells of itself, which goes into states, metrics and logs.
+const (
+	wordMax      = 128 // bytes of an identifier
+	modelNameMax = 200
+	modelsMax    = 1000
+	slotsMax     = 1024 // what a configuration may say, too
+	countMax     = 1 << 20
+)
+
+// word is an identifier as it was told, or "" when it is none: longer than wordMax, or with anything
+// but the printable characters of ASCII.
+func word(s string) string {
+	if len(s) > wordMax || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return ""
+	}
+	return s
+}
+
+// modelNames are the names that can be a model's, each once. A name goes into requests, lists and labels.
+func modelNames(told []string) []string {
+	names := []string{} // a server without models serves none, other than one that does not tell
+	for _, name := range told {
+		if modelName(name) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+		if len(names) == modelsMax {
+			break
+		}
+	}
+	return names
+}
+
+func modelName(s string) bool {
+	return s != "" && len(s) <= modelNameMax && utf8.ValidString(s) &&
+		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // healthURL is where to ask for health: the user's health_uri, which like Caddy's is a path (and

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,53 @@ func TestProbeOpenAI(t *testing.T) {
 	empty := probe(t, openAI{}, answering(t, 200, "", `{"object":"list","data":[]}`), "")
 	if empty.Models == nil {
 		t.Error("an empty list of models means none, not any")
+	}
+}
+
+// TestHostileReports: what a server tells of itself is bounded in number, length and kind.
+func TestHostileReports(t *testing.T) {
+	long := strings.Repeat("x", 300)
+	many := func(before, each, after string) string {
+		var list []string
+		for i := range 5000 {
+			list = append(list, strings.ReplaceAll(each, "N", strconv.Itoa(i)))
+		}
+		return before + strings.Join(list, ",") + after
+	}
+	report := func(members string) string { return `{"server":"whisperpool","ready":true,` + members + `}` }
+	for _, c := range []struct {
+		about, body string
+		want        Report
+	}{
+		{"too many slots", report(`"slots":1025`), Report{}},
+		{"many slots", report(`"slots":1024`), Report{Slots: 1024}},
+		{"slots below none", report(`"slots":-3,"busy":-1,"queued":-1`), Report{}},
+		{"a queue beyond sense", report(`"busy":1000000000,"queued":1000000000000`), Report{Busy: 1 << 20, Queued: 1 << 20}},
+		{"long words", report(`"instance":"` + long + `","gpu_class":"` + long + `"`), Report{}},
+		{"words with control characters", report(`"instance":"a\r\nb","gpu_class":"T4\u0000","engine":"a\r\n\u0007b","device":"CUDA0:\tT4"`), Report{Engine: "a b", Device: "CUDA0: T4"}},
+		{"names that are none", report(`"models":[{"id":""},{"id":"a\nb"},{"id":"` + long + `"},{"id":"\u202eb"},{"id":"base"},{"id":"base"}]`), Report{Models: []string{"base"}}},
+	} {
+		got := probe(t, whisperPool{}, answering(t, 200, "", c.body), "")
+		if !got.Ready || got.Slots != c.want.Slots || got.Busy != c.want.Busy || got.Queued != c.want.Queued || got.Instance != c.want.Instance ||
+			got.GPUClass != c.want.GPUClass || got.Engine != c.want.Engine || got.Device != c.want.Device || !slices.Equal(got.Models, c.want.Models) || len(got.Can) != len(c.want.Models) {
+			t.Errorf("%s: %+v", c.about, got)
+		}
+	}
+	if got := probe(t, whisperPool{}, answering(t, 200, "", many(`{"server":"whisperpool","ready":true,"models":[`, `{"id":"mN"}`, `]}`)), ""); len(got.Models) != modelsMax || len(got.Can) != modelsMax {
+		t.Errorf("%d models, %d abilities", len(got.Models), len(got.Can))
+	}
+	if got := probe(t, openAI{}, answering(t, 200, "", many(`{"data":[`, `{"id":"mN"}`, `]}`)), ""); len(got.Models) != modelsMax {
+		t.Errorf("%d models", len(got.Models))
+	}
+	for _, body := range []string{report(`"slots":1e300`), report(`"slots":"2"`), report(`"models":{}`), report(`"slots":2`)[:20], `[]`, `{"server":"whisperpool"}{}`} {
+		if got := probe(t, whisperPool{}, answering(t, 200, "", body), ""); got.Ready || got.Detail == "" {
+			t.Errorf("%s: %+v", body, got)
+		}
+	}
+	for _, k := range kinds { // an answer that does not end is one, of no use
+		if got := probe(t, k, endless(t, 200, "", `{"data":[`, "{},"), ""); got.Models != nil || k.Name() != "whisper_server" && got.Ready {
+			t.Errorf("%s: %+v", k.Name(), got)
+		}
 	}
 }
 

@@ -3,24 +3,16 @@ package upstream
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/whisperpool/whisperpool/transcript"
 )
 
-const (
-	// answerBytesMax bounds what is read of an answer: the verbose JSON of 24 hours of speech, with
-	// words, is some 20 MB.
-	answerBytesMax = 64 << 20
-	retryAfterMax  = time.Minute // what OpenAI's SDKs honour at most
-	detailMax      = 200
-)
+const retryAfterMax = time.Minute // what OpenAI's SDKs honour at most
 
 // asked is what was asked of the server: the dialect and the format in which its answer is due.
 type asked struct {
@@ -30,49 +22,32 @@ type asked struct {
 	cut bool
 }
 
-// errTooLong: a body over the limit of its reader.
-var errTooLong = errors.New("the answer is too long")
-
-// readBody reads a body to its end, closes it, and sees to it that it is whole.
-func readBody(resp *http.Response, limit int64) ([]byte, error) {
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("reading the answer: %w", err)
-	case int64(len(body)) > limit:
-		return nil, errTooLong
-	case resp.ContentLength >= 0 && int64(len(body)) != resp.ContentLength && !resp.Uncompressed:
-		return nil, fmt.Errorf("reading the answer: %w: %d of %d bytes", io.ErrUnexpectedEOF, len(body), resp.ContentLength)
-	}
-	return body, nil
-}
-
 // read is what all kinds have in common: it reads the response, classifies it and, when it is the
-// answer, turns it into what the client asked for.
+// answer, turns it into what the client asked for. An error is that the attempt itself was ended
+// while the answer came. Whatever else breaks after an answer has begun is a broken answer, and not a
+// backend that died at work: a job is taken for poison when two of those ran it.
 func read(resp *http.Response, r Request, a asked) (Verdict, []byte, error) {
-	body, err := readBody(resp, answerBytesMax)
-	if errors.Is(err, errTooLong) {
-		return Verdict{
-			Class:  Broken,
-			Detail: fmt.Sprintf("%d: the answer has more than %d MiB", resp.StatusCode, answerBytesMax>>20),
-		}, nil, nil
+	if resp.StatusCode < http.StatusOK { // 101: what follows is no body and need not end
+		resp.Body.Close()
+		return Verdict{Class: Broken, Detail: fmt.Sprintf("%d: not the status of an answer", resp.StatusCode)}, nil, nil
 	}
-	if err != nil {
+	limit := int64(errorBytesMax)
+	if resp.StatusCode < http.StatusMultipleChoices {
+		limit = answerLimit(r)
+	}
+	body, err := readBody(resp, limit)
+	if err != nil && ended(resp, err) {
 		return Verdict{}, nil, err
 	}
 	v := Verdict{Class: classify(resp, body)}
-	switch v.Class {
-	case OK:
-		if encoded(resp.Header) {
-			err = &transcript.AnswerError{Reason: answerEncoded, Detail: "compressed although that was not asked for"}
-		} else {
-			v.Answer, err = answer(body, r, a)
+	switch {
+	case err != nil && (v.Class == OK || v.Class == ClientFault): // else the status says enough
+		return Verdict{Class: Broken, Detail: fmt.Sprintf("%d: %s", resp.StatusCode, broken(err, limit))}, nil, nil
+	case v.Class == OK:
+		if v.Answer, err = checked(resp, body, r, a); err != nil {
+			v = Verdict{Class: failureClass(err), Detail: fmt.Sprintf("%d: %s", resp.StatusCode, reason(err))}
 		}
-		if err != nil {
-			v = Verdict{Class: Broken, Detail: fmt.Sprintf("%d: %s", resp.StatusCode, reason(err))}
-		}
-	case ClientFault:
+	case v.Class == ClientFault:
 		v.Problem = transcript.ParseError(resp.StatusCode, resp.Header.Get("Content-Type"), body)
 		v.Detail = fmt.Sprintf("%d: refused what the client sent", resp.StatusCode)
 	default:
@@ -82,20 +57,37 @@ func read(resp *http.Response, r Request, a asked) (Verdict, []byte, error) {
 	return v, body, nil
 }
 
-// answerEncoded is a reason of ours beside those of [transcript.AnswerError].
-const answerEncoded = "encoded"
+// checked is the answer, if the response is one.
+func checked(resp *http.Response, body []byte, r Request, a asked) (Answer, error) {
+	switch {
+	case encoded(resp.Header):
+		return Answer{}, &transcript.AnswerError{Reason: answerEncoded, Detail: "compressed although that was not asked for"}
+	case isPlain(a.format) && !textual(resp.Header):
+		return Answer{}, &transcript.AnswerError{Reason: answerType, Detail: resp.Header.Get("Content-Type") + " where text is due"}
+	}
+	return answer(body, r, a)
+}
 
-// encoded tells whether a body is compressed: no request asks for that.
-func encoded(h http.Header) bool {
-	encoding := h.Get("Content-Encoding")
-	return encoding != "" && !strings.EqualFold(encoding, "identity")
+// failureClass is the class of an answer under status 200 that is none. Servers that answer errors
+// so, whisper-server of before March 2026 among them, also answer so that they are loading.
+func failureClass(err error) Class {
+	var broken *transcript.AnswerError
+	if errors.As(err, &broken) && broken.Reason == transcript.AnswerFailure && loading.MatchString(broken.Detail) {
+		return Loading
+	}
+	return Broken
 }
 
 // classify is the table of scheduling.md, 6.2, as far as a status decides. What the table leaves
 // out (408, 409, ...) is the backend's fault like any 5xx: the client's are the four that it names.
 func classify(resp *http.Response, body []byte) Class {
 	switch status := resp.StatusCode; status {
-	case 400, 413, 415, 422:
+	case 400:
+		if wantsTLS.Match(body) {
+			return Misconfigured
+		}
+		return ClientFault
+	case 413, 415, 422:
 		return ClientFault
 	case 401, 403, 404, 405, 407:
 		return Misconfigured
@@ -108,14 +100,19 @@ func classify(resp *http.Response, body []byte) Class {
 		return Busy
 	default:
 		switch {
-		case status >= 200 && status <= 299:
+		case status == http.StatusOK, status == http.StatusCreated, status == http.StatusNonAuthoritativeInfo:
 			return OK
+		case status >= 200 && status <= 299: // no content, a part of it, or none yet
+			return Broken
 		case status >= 300 && status <= 399: // no redirect is followed: the address is another
 			return Misconfigured
 		}
 		return Broken
 	}
 }
+
+// wantsTLS is how Go's servers, nginx and Apache answer HTTP without TLS where they speak it with.
+var wantsTLS = regexp.MustCompile(`(?i)HTTP request to an HTTPS server|plain HTTP request was sent to HTTPS port|speaking plain HTTP to an SSL-enabled`)
 
 var loading = regexp.MustCompile(`(?i)\bloading\b`)
 
@@ -147,46 +144,4 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		wait = date.Sub(now)
 	}
 	return min(max(wait, 0), retryAfterMax) // NaN became the smallest duration
-}
-
-// detail is the status and what the server gives as its reason. Only for answers that are neither
-// a transcript nor about what the client sent, either of which may hold what was said.
-func detail(resp *http.Response, body []byte) string {
-	status := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
-	if location := resp.Header.Get("Location"); location != "" && resp.StatusCode/100 == 3 {
-		return oneLine(status + ": redirects to " + location + "; make that the backend's address")
-	}
-	problem := transcript.ParseError(resp.StatusCode, resp.Header.Get("Content-Type"), body)
-	if problem == nil || problem.Message == "" {
-		return status
-	}
-	return oneLine(status + ": " + problem.Message)
-}
-
-// reason says why an answer is none, without its text.
-func reason(err error) string {
-	var broken *transcript.AnswerError
-	if !errors.As(err, &broken) {
-		return "no transcript"
-	}
-	switch broken.Reason {
-	case transcript.AnswerFailure, transcript.AnswerHTML, answerEncoded: // its words, none of the speaker's
-		return oneLine(broken.Reason + ": " + broken.Detail)
-	}
-	return broken.Reason
-}
-
-// oneLine makes text fit for a log line.
-func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > detailMax {
-		s = strings.ToValidUTF8(s[:detailMax], "") + "..."
-	}
-	return s
 }

@@ -36,8 +36,12 @@ type Request struct {
 type Answer struct {
 	ContentType string
 	Body        []byte
-	// AudioSeconds is the length that the backend reported, 0 when it did not.
+	// AudioSeconds is the length that the backend reported, 0 when it did not, or one that cannot be
+	// the upload's.
 	AudioSeconds float64
+	// Doubtful: it reported such a length, so that nobody knows what it worked on: the time that it
+	// took teaches nothing of its speed.
+	Doubtful bool
 	// Words: the answer has words.
 	Words bool
 }
@@ -50,9 +54,9 @@ const (
 	OK Class = iota + 1
 	// ClientFault: 400, 413, 415, 422. Problem is for the client.
 	ClientFault
-	// Broken: 5xx, broken or empty JSON, {"error":...} with 200, a body cut short.
+	// Broken: 5xx, broken or empty JSON, {"error":...} with 200, a body cut short or without end.
 	Broken
-	// Misconfigured: 401, 403, 404, 405, 407.
+	// Misconfigured: 401, 403, 404, 405, 407, and redirects, which are never followed.
 	Misconfigured
 	// Busy: 429, or 503 that does not say it is loading.
 	Busy
@@ -98,8 +102,8 @@ type Kind interface {
 	// Render makes the HTTP request for base: with Content-Length and GetBody, without Expect and
 	// Accept-Encoding. Header operations of the user's come later.
 	Render(ctx context.Context, base *url.URL, r Request) (*http.Request, error)
-	// Read reads the response to its end and closes it. An error is the connection's: it broke
-	// before the answer was whole.
+	// Read reads the response to its end, within limits of size, and closes it. An error means that
+	// the attempt was ended meanwhile: an answer that breaks off is a Broken one.
 	Read(resp *http.Response, r Request) (Verdict, error)
 	// Probe asks the server how it is. do sends a request (with the user's headers and transport).
 	// An error means that it could not be reached; it never waits longer than ctx.

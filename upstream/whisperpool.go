@@ -42,7 +42,7 @@ func (k whisperPool) Render(ctx context.Context, base *url.URL, r Request) (*htt
 
 func (k whisperPool) Read(resp *http.Response, r Request) (Verdict, error) {
 	v, _, err := read(resp, r, k.asks(r.Params))
-	v.Instance = resp.Header.Get("X-Whisperpool-Instance")
+	v.Instance = word(resp.Header.Get("X-Whisperpool-Instance"))
 	v.Emulator = resp.Header.Get("X-Whisperpool-Emulator") != ""
 	return v, err
 }
@@ -104,8 +104,11 @@ func (whisperPool) Probe(ctx context.Context, base *url.URL, p Prober) (Report, 
 func (l loadReport) report() Report {
 	report := Report{
 		Ready: l.Ready && !l.Draining, Loading: l.Loading,
-		Instance: l.Instance, Slots: max(l.Slots, 0), Busy: max(l.Busy, 0), Queued: max(l.Queued, 0),
-		GPUClass: l.GPUClass, Engine: l.Engine, Device: l.Device,
+		Instance: word(l.Instance), Slots: max(l.Slots, 0), Busy: min(max(l.Busy, 0), countMax), Queued: min(max(l.Queued, 0), countMax),
+		GPUClass: word(l.GPUClass), Engine: oneLine(l.Engine), Device: oneLine(l.Device),
+	}
+	if report.Slots > slotsMax { // no card has them: nothing told
+		report.Slots = 0
 	}
 	switch {
 	case l.Loading:
@@ -118,10 +121,15 @@ func (l loadReport) report() Report {
 	if report.Loading { // what it will serve is not told yet
 		return report
 	}
-	report.Models, report.Can = []string{}, map[string]Can{}
+	var told []string
+	can := make(map[string]Can, len(l.Models))
 	for _, m := range l.Models {
-		report.Models = append(report.Models, m.ID)
-		report.Can[m.ID] = Can{Translate: m.Translate, Words: m.Words, Languages: m.Multilingual}
+		told = append(told, m.ID)
+		can[m.ID] = Can{Translate: m.Translate, Words: m.Words, Languages: m.Multilingual}
+	}
+	report.Models, report.Can = modelNames(told), map[string]Can{}
+	for _, name := range report.Models {
+		report.Can[name] = can[name]
 	}
 	return report
 }
