@@ -19,7 +19,7 @@ func init() {
 	options := &simulateOptions{}
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "simulate",
-		Usage: "FILE [--compare [--svg <file>] | --what-if <change>] [--seeds <n>] [--json] | --fit <file>",
+		Usage: "FILE [--compare [--svg <file>] | --what-if <change>] [--seeds <n>] [--json] | --replay <file> | --fit <file>",
 		Short: "Simulates a pool in virtual time, to see what placing does before buying a card",
 		Long:  simulateHelp,
 		Flags: options.flags(),
@@ -43,6 +43,9 @@ file and seeds give the same figures.
   --what-if C    how response times change when cards come or go, such as "+2 T4" or "-1 A10G +1 H100", and at which load
   --seeds N      how many seeds instead of the file's; figures are medians over them
   --json         everything as JSON instead of tables
+  --replay REC   a recording made by the proxy (option record) in place of a scenario: files, a pattern or the folder. Says
+                 what happened and whether this version decides the same; with --compare or --what-if the recorded jobs are
+                 simulated with other policies, or with cards that come or go
   --fit CSV      finds the slots and the service time that reproduce load tests, one table per deployment: columns
                  concurrency and mean_s, and p95_s, audio_s, deployment, gpu, model, note if there are any
 
@@ -50,6 +53,8 @@ Examples:
   whisperpool simulate examples/a10g-h100.json
   whisperpool simulate examples/a10g-h100.json --compare
   whisperpool simulate examples/open.json --what-if "+2 T4"
+  whisperpool simulate --replay /var/lib/whisperpool/record
+  whisperpool simulate --replay /var/lib/whisperpool/record --what-if "-1 T4 +1 H100"
   whisperpool simulate --fit sim/testdata/load_tests.csv
 `
 
@@ -57,6 +62,7 @@ Examples:
 type simulateOptions struct {
 	compare, json    bool
 	svg, whatIf, fit string
+	replay           string
 	seeds            int
 }
 
@@ -67,6 +73,7 @@ func (o *simulateOptions) flags() *flag.FlagSet {
 	fs.StringVar(&o.whatIf, "what-if", "", "Cards that come or go, such as \"+2 T4\"")
 	fs.IntVar(&o.seeds, "seeds", 0, "How many seeds, 0 for the file's number")
 	fs.BoolVar(&o.json, "json", false, "Print JSON")
+	fs.StringVar(&o.replay, "replay", "", "A recording of the proxy to replay")
 	fs.StringVar(&o.fit, "fit", "", "A file of load tests to reproduce")
 	return fs
 }
@@ -75,8 +82,11 @@ func (o *simulateOptions) run(args []string, out, terminal io.Writer) error {
 	if err := o.check(args); err != nil {
 		return err
 	}
-	if o.fit != "" {
+	switch {
+	case o.fit != "":
 		return o.runFit(out)
+	case o.replay != "":
+		return o.runReplay(append([]string{o.replay}, args...), out, newProgress(terminal))
 	}
 	st, err := o.read(args[0])
 	if err != nil {
@@ -97,9 +107,13 @@ func (o *simulateOptions) run(args []string, out, terminal io.Writer) error {
 // check says which flags do not go together.
 func (o *simulateOptions) check(args []string) error {
 	switch {
+	case o.fit != "" && o.replay != "":
+		return errors.New("--fit reads load tests and --replay a recording; ask one at a time")
+	case o.replay != "" && o.seeds != 0:
+		return errors.New("--seeds makes chance, and a recording has none: its jobs, their moments and what they took are what they were; leave --seeds out")
 	case o.fit != "" && (len(args) > 0 || o.compare || o.whatIf != "" || o.svg != ""):
 		return errors.New("--fit reads load tests, not a scenario: it goes with --seeds and --json only")
-	case o.fit == "" && len(args) != 1:
+	case o.fit == "" && o.replay == "" && len(args) != 1:
 		return fmt.Errorf("%d files given, need one scenario: whisperpool simulate examples/a10g-h100.json", len(args))
 	case o.compare && o.whatIf != "":
 		return errors.New("--compare and --what-if are two questions; ask one at a time")

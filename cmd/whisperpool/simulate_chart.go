@@ -42,7 +42,7 @@ func compareChart(st sim.Study, outcomes []sim.Outcomes) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="system-ui, sans-serif" font-size="12">`+"\n", width, height, width, height)
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="%s"/>`+"\n", width, height, chartGround)
-	write(&b, chartMargin, 26, 15, chartInk, "600", "Pool: "+st.Pool()+", by "+st.Load.Word())
+	write(&b, chartMargin, 26, 15, chartInk, "600", chartTitle(st))
 	tails := func(o sim.Outcomes) sim.Spread { return o.Of(p99Of) }
 	drawPanel(&b, chartTop, "Mean response time, times the least possible", st, outcomes, rivals,
 		func(o sim.Outcomes, _ sim.Outcomes) sim.Spread { return o.Of(ratioOf) }, ratioText)
@@ -55,6 +55,13 @@ func compareChart(st sim.Study, outcomes []sim.Outcomes) []byte {
 	return []byte(b.String())
 }
 
+func chartTitle(st sim.Study) string {
+	if st.Recorded != nil {
+		return "Pool: " + st.Pool()
+	}
+	return "Pool: " + st.Pool() + ", by " + st.Load.Word()
+}
+
 func ratioText(o sim.Outcomes) string { return fmt.Sprintf("%.2f", o.Of(ratioOf).Median) }
 
 // drawPanel draws one of them; value gives a bar's length, given what it measures for the first rival too.
@@ -63,7 +70,11 @@ func drawPanel(b *strings.Builder, top int, title string, st sim.Study, outcomes
 	write(b, chartMargin, top-18, 12, chartFaint, "400", title)
 	for column, level := range st.Levels {
 		x := chartMargin + chartLabel + column*chartCell
-		write(b, x, top+8, 12, chartInk, "600", fmt.Sprintf("%.4g", level))
+		label := fmt.Sprintf("%.4g", level)
+		if st.Recorded != nil {
+			label = "recorded jobs"
+		}
+		write(b, x, top+8, 12, chartInk, "600", label)
 		ours := outcomes[column*rivals]
 		for row := range rivals {
 			o := outcomes[column*rivals+row]

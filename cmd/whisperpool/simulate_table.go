@@ -265,9 +265,15 @@ func newProgress(out io.Writer) *progress {
 	return &progress{out: io.Discard}
 }
 
+// read is of a file, in bytes.
+func (p *progress) read(done, of int64) {
+	p.shown = true
+	fmt.Fprintf(p.out, "\rreading the recording: %.0f %%", 100*float64(done)/float64(max(of, 1)))
+}
+
 func (p *progress) step(done, of int) {
 	p.shown = true
-	fmt.Fprintf(p.out, "\r%d of %d runs", done, of)
+	fmt.Fprintf(p.out, "\r\x1b[K%d of %d runs", done, of)
 }
 
 // end takes the line away.

@@ -46,23 +46,28 @@ func (o *simulateOptions) runWhatIf(st sim.Study, out io.Writer, p *progress) er
 	return broken(outcomes)
 }
 
-func whatIfJSON(st, changed sim.Study, found []sim.WhatIf) any {
-	type comparison struct {
-		Policy  string       `json:"policy"`
-		Level   float64      `json:"level"`
-		Verdict string       `json:"verdict"`
-		Before  []sim.Result `json:"before"`
-		After   []sim.Result `json:"after"`
-	}
-	all := struct {
-		study
-		Changed     string       `json:"changed_pool"`
-		Comparisons []comparison `json:"comparisons"`
-	}{study: studyOf(st), Changed: changed.Pool()}
+// whatIfComparison is a WhatIf in JSON.
+type whatIfComparison struct {
+	Policy  string       `json:"policy"`
+	Level   float64      `json:"level"`
+	Verdict string       `json:"verdict"`
+	Before  []sim.Result `json:"before"`
+	After   []sim.Result `json:"after"`
+}
+
+func comparisonsOf(found []sim.WhatIf) (all []whatIfComparison) {
 	for _, w := range found {
-		all.Comparisons = append(all.Comparisons, comparison{w.Policy, w.Level, w.Verdict(), w.Before.Results, w.After.Results})
+		all = append(all, whatIfComparison{w.Policy, w.Level, w.Verdict(), w.Before.Results, w.After.Results})
 	}
 	return all
+}
+
+func whatIfJSON(st, changed sim.Study, found []sim.WhatIf) any {
+	return struct {
+		study
+		Changed     string             `json:"changed_pool"`
+		Comparisons []whatIfComparison `json:"comparisons"`
+	}{studyOf(st), changed.Pool(), comparisonsOf(found)}
 }
 
 func printWhatIf(out io.Writer, st, changed sim.Study, found []sim.WhatIf) error {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -138,7 +139,7 @@ func open(path string) (File, error) {
 	switch {
 	case err != nil && !whole: // the recording ends here
 		f.empty = true
-		f.Segment = -1
+		f.Segment = math.MaxInt // behind all others
 		return f, nil
 	case err != nil:
 		return f, fmt.Errorf("%s: line 1: %w%s", path, err, hint(line))

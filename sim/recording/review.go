@@ -195,6 +195,8 @@ func (c *collector) findLaws() {
 			}
 			if law, ok := known.of(b.config.Class, model, priorFor(b.config, model)); ok {
 				b.Laws = append(b.Laws, law)
+			} else if c.workload != nil {
+				c.workload.Unmeasured = append(c.workload.Unmeasured, b.Name+" with "+model)
 			}
 		}
 	}

@@ -18,6 +18,8 @@ type Workload struct {
 	// What of the recorded jobs is not in the workload: those that a backend refused for what the client wrote, and
 	// those that no card could do.
 	Wrong, Impossible int
+	// Unmeasured are cards and models of which nothing is known, so that the one does not do the other.
+	Unmeasured []string
 
 	laws laws
 }
