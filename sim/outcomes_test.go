@@ -83,6 +83,25 @@ func TestAMixedPoolIsNeverWorseThanItsBestPart(t *testing.T) {
 	}
 }
 
+// TestTheMixedPoolOfTheLoadTests, put together from the two cards' own tables: also bursts that would fit on the
+// better card alone take about what they take there, though nobody has seen either card nearly empty.
+func TestTheMixedPoolOfTheLoadTests(t *testing.T) {
+	pool := []Card{Fit{Slots: 14, Service: 1.031}.Card("A10G", 0.15), Fit{Slots: 19, Service: 1.144}.Card("H100", 0.15)}
+	for _, n := range []int{4, 8, 16, 64} {
+		sc := scenario("latency_aware", pool, Load{Burst: n}, 0)
+		sc.Audio, sc.WarmUp = Audio{Fixed: 5}, 660
+		alone := sc
+		alone.Cards = pool[:1]
+		both, part := several(t, sc, 9), several(t, alone, 9)
+		ratio := WhatIf{Before: part, After: both}.Ratio(meanOf)
+		bound := both.Of(func(r Result) float64 { return r.Ratio }).Median
+		t.Logf("%d at once: %.3f of the A10G alone, %.3f of the bound", n, ratio, bound)
+		if ratio > 1.02 || bound > 1.03 {
+			t.Errorf("%d at once: %.3f of the A10G alone, %.3f of the bound", n, ratio, bound)
+		}
+	}
+}
+
 func TestOpenLoopsBeatTheBestOfStaticKnowledge(t *testing.T) {
 	for _, share := range []float64{0.5, 0.7} {
 		sc := scenario("latency_aware", cards(4, a10g, 4, h100), Load{Share: share}, 6000)

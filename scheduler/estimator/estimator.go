@@ -83,3 +83,9 @@ func (e *estimate) changed(y, d, limit float64) bool {
 
 // shift moves the estimate without an observation.
 func (e *estimate) shift(by float64) { e.set(e.ln + by) }
+
+// shiftRun moves it together with the outliers that may become a change: they are in other units now.
+func (e *estimate) shiftRun(by float64) {
+	e.shift(by)
+	e.runSum += float64(max(e.run, -e.run)) * by
+}

@@ -169,6 +169,8 @@ func TestStatesThatMakeNoSense(t *testing.T) {
 		"spread NaN":    func(s *State) { s.Levels[0].Spread = math.NaN() },
 		"occupancy 0":   func(s *State) { s.Levels[0].Occupancy = 0 },
 		"fastest NaN":   func(s *State) { s.Fastest = math.NaN() },
+		"sharing":       func(s *State) { s.BesideOne = 0.5 },
+		"sharing NaN":   func(s *State) { s.BesideOne = math.NaN() },
 	} {
 		st := good()
 		if spoil(&st); st.Validate() == nil {

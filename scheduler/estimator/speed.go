@@ -2,16 +2,10 @@ package estimator
 
 import (
 	"math"
-	"math/bits"
 	"time"
 )
 
 const (
-	// interference is how much of a job each other job on the same GPU costs it, as long as that has
-	// not been seen: 0.8 says that jobs side by side gain little over one after the other.
-	interference = 0.8
-	levels       = 7 // occupancies 1, 2-3, 4-7, ... 64 and more
-
 	driftAfter    = 30 * time.Second // without an observation
 	driftHalfLife = 30 * time.Second
 )
@@ -24,7 +18,11 @@ type Speed struct {
 	is      int // which shape Cost is
 	own     Cost
 	guessed bool // own is a law in seconds of service, so that θ is 1 until observed
-	levels  [levels]estimate
+	levels  [levels]level
+	sharing sharing
+	// thetas are what Theta says of the levels' nominal occupancies: what was seen there, and as far as that
+	// is little also what follows from the other levels.
+	thetas [levels]float64
 	// offsets are the means of ln θ at occupancy 1 that the jobs since the last change give with each shape,
 	// and seen is how many these are.
 	offsets [shapes]float64
@@ -81,18 +79,15 @@ func (s *Speed) AtLeast() float64 { return s.atLeast }
 // Theta is the expected seconds of service per unit of cost when that many jobs, this one included,
 // run there side by side. Requires: Known.
 func (s *Speed) Theta(occupancy int) float64 {
+	law := s.sharing.law
 	if s.n == 0 {
-		return slowdown(float64(occupancy))
+		return slowdown(law, float64(occupancy))
 	}
 	level := levelOf(occupancy)
-	if l := &s.levels[level]; l.n > 0 {
-		if occupancy == nominal(level) {
-			return l.theta
-		}
-		return l.theta * slowdown(float64(occupancy)) / slowdown(float64(nominal(level)))
+	if occupancy == nominal(level) {
+		return s.thetas[level]
 	}
-	near := s.nearest(level)
-	return s.levels[near].theta * slowdown(float64(occupancy)) / slowdown(float64(nominal(near)))
+	return s.thetas[level] * slowdown(law, float64(occupancy)) / slowdown(law, float64(nominal(level)))
 }
 
 // Drift is the factor, at most 1, that Theta is to be multiplied with because nothing was seen for a
@@ -135,33 +130,39 @@ func (s *Speed) Observe(o Observation) (reshaped bool) {
 	if o.Elapsed <= 0 || s.Cost.Of(o.AudioSeconds) <= 0 {
 		return false
 	}
-	if moved := s.learn(o); moved != 0 {
+	y := math.Log(o.Elapsed.Seconds() / s.Cost.Of(o.AudioSeconds))
+	if moved := s.learn(o, y); moved != 0 {
 		s.seen = 0
+	}
+	if was := s.sharing.law; s.sharing.judge(y, max(o.Occupancy, 1), s.Spread()) {
+		s.resettle(was)
 	}
 	reshaped = s.judgeShapes(o)
 	s.Adopt()
 	return reshaped
 }
 
-// learn takes an observation into the estimate of its level, and returns by how much a change moved that.
-func (s *Speed) learn(o Observation) (moved float64) {
+// learn takes an observation into the estimate of its level, and returns by how much a change moved that. y is the
+// logarithm of the seconds per unit that it took.
+func (s *Speed) learn(o Observation, y float64) (moved float64) {
 	occupancy := max(o.Occupancy, 1)
-	level := levelOf(int(math.Round(occupancy)))
-	y := math.Log(o.Elapsed.Seconds()/s.Cost.Of(o.AudioSeconds)) - math.Log(slowdown(occupancy)/slowdown(float64(nominal(level))))
-	s.settleDrift(o.Now, level, y, o.Best)
-	l := &s.levels[level]
+	at := levelOf(int(math.Round(occupancy)))
+	y -= within(s.sharing.law, at, occupancy)
+	s.settleDrift(o.Now, at, y, o.Best)
+	l := &s.levels[at]
 	if l.n == 0 && s.n > 0 { // first seen at this occupancy: the spread is the backend's all the same
 		l.variance = s.levels[s.recent].variance
 	}
-	if moved = l.observe(y); moved != 0 {
+	if moved = l.take(y, occupancy); moved != 0 {
 		for i := range s.levels {
-			if i != level && s.levels[i].n > 0 {
+			if i != at && s.levels[i].n > 0 {
 				s.levels[i].shift(moved)
 			}
 		}
 	}
 	s.n++
-	s.recent, s.last = level, o.Now
+	s.recent, s.last = at, o.Now
+	s.refresh()
 	if l.n >= 2 {
 		s.fastest = min(s.fastest, math.Log(s.Theta(1)))
 	}
@@ -191,7 +192,8 @@ func (s *Speed) judgeShapes(o Observation) (reshaped bool) {
 // slowdownLearned is how much longer a job takes at an occupancy than alone.
 func (s *Speed) slowdownLearned(occupancy float64) float64 {
 	level := nominal(levelOf(int(math.Round(occupancy))))
-	return s.Theta(level) / s.Theta(1) * slowdown(occupancy) / slowdown(float64(level))
+	law := s.sharing.law
+	return s.Theta(level) / s.Theta(1) * slowdown(law, occupancy) / slowdown(law, float64(level))
 }
 
 func (s *Speed) costOf(shape int) Cost {
@@ -210,12 +212,13 @@ func (s *Speed) Adopt() {
 	by := s.offsets[best] - s.offsets[s.is]
 	for i := range s.levels {
 		if l := &s.levels[i]; l.n > 0 {
-			l.shift(by)
-			l.runSum += float64(max(l.run, -l.run)) * by
+			l.shiftRun(by)
 		}
 	}
+	s.sharing.shift(by)
 	s.fastest += by
 	s.Cost, s.is = s.costOf(best), best
+	s.refresh()
 }
 
 // Exceeded takes in a job that did not finish and had already run for Elapsed. It can only raise θ.
@@ -225,12 +228,12 @@ func (s *Speed) Exceeded(o Observation) {
 		return
 	}
 	occupancy := max(o.Occupancy, 1)
-	theta := o.Elapsed.Seconds() / cost
+	theta, assumed := o.Elapsed.Seconds()/cost, slowdown(s.sharing.law, occupancy)
 	switch {
 	case s.n == 0 && !s.guessed:
-		s.atLeast = max(s.atLeast, theta/slowdown(occupancy))
-	case s.n == 0 && theta > slowdown(occupancy), s.n > 0 && theta > s.Theta(int(math.Round(occupancy))):
-		if s.learn(o) != 0 || s.seen == 0 {
+		s.atLeast = max(s.atLeast, theta/assumed)
+	case s.n == 0 && theta > assumed, s.n > 0 && theta > s.Theta(int(math.Round(occupancy))):
+		if s.learn(o, math.Log(theta)) != 0 || s.seen == 0 {
 			s.seen = 0
 			s.judgeShapes(o) // judges none, see there
 		}
@@ -260,30 +263,9 @@ func (s *Speed) settleDrift(now time.Duration, level int, y, best float64) {
 	for i := range s.offsets {
 		s.offsets[i] -= by
 	}
+	s.sharing.shift(-by)
+	s.refresh()
 }
-
-// nearest is the observed level nearest to one that is not. Requires: n > 0.
-func (s *Speed) nearest(level int) int {
-	for d := 1; d < levels; d++ {
-		if low := level - d; low >= 0 && s.levels[low].n > 0 {
-			return low
-		}
-		if high := level + d; high < levels && s.levels[high].n > 0 {
-			return high
-		}
-	}
-	return s.recent
-}
-
-// slowdown is the assumed service time at an occupancy, relative to running alone (g(k) of the notes).
-func slowdown(occupancy float64) float64 { return 1 + interference*(occupancy-1) }
-
-func levelOf(occupancy int) int {
-	return min(bits.Len(uint(max(occupancy, 1)))-1, levels-1)
-}
-
-// nominal is the occupancy that a level's observations are brought to.
-func nominal(level int) int { return 1 << level }
 
 // Stale says whether so long nothing was seen that Drift may be less than 1.
 func (s *Speed) Stale(now time.Duration) bool { return s.n > 0 && now-s.last > driftAfter }

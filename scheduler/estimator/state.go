@@ -12,6 +12,9 @@ type State struct {
 	Levels       []Level
 	Observations int
 	Fastest      float64 // the least seconds per unit that were ever held for a job alone; 0: not known
+	// BesideOne is how many times as long as alone a job is expected to take beside another, where that has not
+	// been seen; 0: as assumed at first.
+	BesideOne float64 `json:",omitempty"`
 }
 
 // Level is what has been learned at one occupancy.
@@ -24,13 +27,13 @@ type Level struct {
 
 // State copies what has been learned.
 func (s *Speed) State() State {
-	st := State{Cost: s.Cost, Observations: s.n}
+	st := State{Cost: s.Cost, Observations: s.n, BesideOne: slowdown(s.sharing.law, 2)}
 	if !math.IsInf(s.fastest, 1) {
 		st.Fastest = math.Exp(s.fastest)
 	}
 	for i := range s.levels {
 		if l := &s.levels[i]; l.n > 0 {
-			st.Levels = append(st.Levels, Level{Occupancy: nominal(i), Theta: l.theta, Spread: l.spread(), Observations: l.n})
+			st.Levels = append(st.Levels, Level{Occupancy: nominal(i), Theta: l.theta, Spread: l.spread(), Observations: l.seen})
 		}
 	}
 	return st
@@ -39,6 +42,9 @@ func (s *Speed) State() State {
 // Validate says what is wrong with a state that comes from outside.
 func (st State) Validate() error {
 	positive := func(x float64) bool { return x > 0 && x < 1e9 }
+	if st.BesideOne != 0 && !(st.BesideOne >= 1 && st.BesideOne <= 2) {
+		return errors.New("how much a job takes beside another is out of range")
+	}
 	c := st.Cost
 	if c.Fixed < 0 || c.PerSecond < 0 || c.PerWindow < 0 || !positive(c.Of(referenceSeconds)) {
 		return errors.New("the cost is not one of a job")
@@ -73,11 +79,13 @@ func (s *Speed) Restore(st State, last time.Duration) {
 	scale := math.Log(st.Cost.Of(referenceSeconds) / s.Cost.Of(referenceSeconds)) // 0 but for a law that has changed
 	for _, l := range st.Levels {
 		e := &s.levels[levelOf(l.Occupancy)]
-		e.n, e.variance = l.Observations, l.Spread*l.Spread
+		e.n, e.seen, e.variance, e.at = l.Observations, l.Observations, l.Spread*l.Spread, float64(l.Occupancy)
 		e.set(math.Log(l.Theta) + scale)
 		s.recent = levelOf(l.Occupancy)
 	}
 	s.n, s.last = st.Observations, last
+	s.sharing.restore(st.BesideOne)
+	s.refresh()
 	if st.Fastest > 0 {
 		s.fastest = math.Log(st.Fastest) + scale
 	}
