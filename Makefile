@@ -70,6 +70,10 @@ unit: ## Every test that needs neither whisper.cpp nor a model; seconds when cac
 fuzz: ## Every fuzz target for a minute each; findings stay as seeds (FUZZTIME=10s: shorter)
 	@scripts/fuzz.sh
 
+.PHONY: faults
+faults: whisperpool ## Break backends behind a real proxy, and what clients saw (SHORT=1: under five minutes; PEERS=1: Caddy and HAProxy, too; RUN=REGEX)
+	@PEERS="$(PEERS)" scripts/faults.sh $(if $(SHORT),-short) $(if $(RUN),-run '$(RUN)')
+
 .PHONY: lint
 lint: ## golangci-lint, at the version of tools.mod (its first build takes minutes)
 	@go tool -modfile=tools.mod golangci-lint run

@@ -44,6 +44,7 @@ var mayImport = map[string][]string{
 	"cmd/whisperpool/bench": {"sim", "audio", "gpu"},
 	"cmd/bench-peers":       {"cmd/whisperpool/bench", "sim", "audio", "gpu"},
 	"cmd/whisper-backend":   {"backend", "audio", "transcript", "gpu"},
+	"cmd/faults":            {},
 }
 
 // onlyIn names modules that one room alone may import.

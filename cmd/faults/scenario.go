@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+)
+
+// scenario is one fault, or one thing that is promised.
+type scenario struct {
+	ID, Name, Criterion string
+	Theme               theme
+	Short               bool // is part of the short form
+	Peers               bool // makes sense with other balancers, too
+	// Alone: nothing else runs meanwhile, because it measures milliseconds or loads the machine.
+	Alone bool
+	// Long ones are begun first.
+	Long bool
+	// Run says what was measured and whether the criterion was held. An error means that it could not
+	// be measured, which is not held either; errSkipped that something it needs is not there.
+	Run func(ctx context.Context, e *env) (measured string, held bool, err error)
+}
+
+// theme is what a scenario belongs to; each has a line of its own in the table.
+type theme string
+
+const (
+	breakers  theme = "breaker"   // backends that fail are left alone, and come back
+	answers   theme = "answers"   // what is no answer does not reach the client
+	attempts  theme = "attempts"  // retries, hung backends, poison, cancellation
+	health    theme = "health"    // checks, loading, slow start, draining
+	reloads   theme = "reload"    // configurations and restarts
+	limits    theme = "limits"    // limits and security
+	overloads theme = "load"      // more than the pool can do
+	realOnes  theme = "processes" // real processes of ours that are killed, stopped, starved
+	parsers   theme = "parsers"   // nonsense to every parser; leaks
+)
+
+var themes = []theme{breakers, answers, attempts, health, reloads, limits, overloads, realOnes, parsers}
+
+func scenarios() []scenario {
+	return slices.Concat(blackHoles, grayOnes, hungOnes, flappingOnes, cancellations, reloadOnes, outages,
+		pauses, restarts, uploads, poisons, killedOnes, whisperOnes, shutdowns, refusals, secrets, drains, trialOnes, nonsense)
+}
+
+var errSkipped = errors.New("skipped")
+
+func skipped(format string, args ...any) (string, bool, error) {
+	return "", false, fmt.Errorf("%w: "+format, append([]any{errSkipped}, args...)...)
+}
+
+// scenarioLimit is how long a scenario may take; all of them end by themselves long before.
+const scenarioLimit = 12 * time.Minute
+
+// result is what became of a scenario with one balancer.
+type result struct {
+	ID        string  `json:"id"`
+	Name      string  `json:"name"`
+	Theme     theme   `json:"theme"`
+	Criterion string  `json:"criterion"`
+	Front     string  `json:"front"`
+	Measured  string  `json:"measured"`
+	Held      bool    `json:"held"`
+	Skipped   bool    `json:"skipped,omitempty"`
+	Error     string  `json:"error,omitempty"`
+	Seconds   float64 `json:"seconds"`
+}
+
+func (r result) verdict() string {
+	switch {
+	case r.Skipped:
+		return "skipped"
+	case r.Held:
+		return "held"
+	default:
+		return "NOT HELD"
+	}
+}
+
+// run runs scenarios.
+type run struct {
+	options
+	began time.Time
+	load  string // of the machine at the beginning
+
+	mu      sync.Mutex
+	say     io.Writer
+	results []result
+}
+
+func newRun(o options, say io.Writer) *run {
+	return &run{options: o, began: time.Now(), load: loadAverage(), say: say}
+}
+
+// all runs the scenarios with each kind of balancer: a few side by side, then those that have to be
+// alone.
+func (r *run) all(ctx context.Context, chosen []scenario, kinds []frontKind) {
+	type task struct {
+		scenario
+		kind frontKind
+	}
+	var together, alone []task
+	for _, kind := range kinds {
+		for _, s := range chosen {
+			switch {
+			case kind != ours && !s.Peers:
+			case s.Alone:
+				alone = append(alone, task{s, kind})
+			default:
+				together = append(together, task{s, kind})
+			}
+		}
+	}
+	slices.SortStableFunc(together, func(a, b task) int {
+		switch {
+		case a.Long == b.Long:
+			return 0
+		case a.Long:
+			return -1
+		}
+		return 1
+	})
+	queue := make(chan task)
+	var workers sync.WaitGroup
+	for range r.jobs {
+		workers.Go(func() {
+			for t := range queue {
+				r.one(ctx, t.scenario, t.kind)
+			}
+		})
+	}
+	for _, t := range together {
+		queue <- t
+	}
+	close(queue)
+	workers.Wait()
+	for _, t := range alone {
+		r.one(ctx, t.scenario, t.kind)
+	}
+}
+
+var unfit = regexp.MustCompile(`[^a-z0-9.]+`)
+
+// one runs a scenario and says how it went.
+func (r *run) one(ctx context.Context, s scenario, kind frontKind) {
+	if ctx.Err() != nil {
+		return
+	}
+	began := time.Now()
+	limited, cancel := context.WithTimeout(ctx, scenarioLimit)
+	defer cancel()
+	e := &env{
+		kind: kind, programs: r.programs, short: r.short,
+		dir: filepath.Join(r.out, "logs", string(kind), unfit.ReplaceAllString(s.ID, "-")),
+	}
+	res := result{ID: s.ID, Name: s.Name, Theme: s.Theme, Criterion: s.Criterion, Front: string(kind)}
+	measured, held, err := e.run(limited, s.Run)
+	res.Measured, res.Held, res.Seconds = oneLine(measured), held, time.Since(began).Seconds()
+	if errors.Is(err, errSkipped) {
+		res.Skipped, res.Measured = true, oneLine(err.Error())
+	} else if err != nil {
+		res.Held, res.Error = false, oneLine(err.Error())
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.results = append(r.results, res)
+	text := res.Measured
+	if res.Error != "" {
+		text += " ERROR: " + res.Error
+	}
+	fmt.Fprintf(r.say, "%6.0f s  %-8s %-11s %-5s %s: %s\n", time.Since(r.began).Seconds(), res.verdict(), kind, s.ID, s.Name, text)
+}
+
+// held: every scenario of ours was; what other balancers do is for comparison.
+func (r *run) held() bool {
+	return !slices.ContainsFunc(r.results, func(res result) bool {
+		return res.Front == string(ours) && !res.Held && !res.Skipped
+	})
+}
