@@ -211,7 +211,7 @@ func tenantFlood(ctx context.Context, e *env) (string, bool, error) {
 }
 
 func bombs(ctx context.Context, e *env) (string, bool, error) {
-	fakes, f, err := e.warmPool(ctx, 2, law{Fixed: 50 * time.Millisecond, PerSecond: 10 * time.Millisecond}, setup{})
+	_, f, err := e.warmPool(ctx, 2, law{Fixed: 50 * time.Millisecond, PerSecond: 10 * time.Millisecond}, setup{})
 	if err != nil {
 		return "", false, err
 	}
