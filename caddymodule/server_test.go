@@ -26,6 +26,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/whisperpool/whisperpool/e2e/leaks"
 )
 
 // patience bounds every wait of the tests; nothing should come near it.
@@ -41,7 +43,10 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	code := m.Run()
+	code := leaks.Run(m, nil,
+		leaks.Known{Function: "github.com/DeRuina/timberjack.(*Logger).millRun"}, // Caddy's log writer: it does not end with its file,
+		leaks.Known{Descriptor: "/caddy.log"},                                    // which Caddy leaves open when it stops
+	)
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
