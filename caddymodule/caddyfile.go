@@ -51,6 +51,7 @@ var (
 		"priority":      {"priority <placeholder>", false, text(checkPlaceholder, func(h *Handler) *string { return &h.Priority })},
 		"tenant":        {"tenant <placeholder> { ... }", false, parseTenant},
 		"upload":        {"upload { ... }", false, block("upload", uploadOptions, func(h *Handler) **Upload { return &h.Upload })},
+		"api_keys":      {"api_keys {file.<path>}|{env.<variable>}", false, text(checkAPIKeys, func(h *Handler) *string { return &h.APIKeys })},
 	}
 	backendOptions = options[*backendBlock]{
 		"name":       {"name <name>", false, parseBackendName},
@@ -129,6 +130,7 @@ var (
 //	        memory   <size>
 //	        spool    <folder>
 //	    }
+//	    api_keys {file.<path>}|{env.<variable>}
 //	}
 //
 // The same name in two sites is the same pool: what governs its backends (all above the empty line)

@@ -4,11 +4,13 @@ package caddymodule
 
 import "syscall"
 
-// diskFree is how many bytes an unprivileged process can still write where dir is.
-func diskFree(dir string) (bytes int64, ok bool) {
+// diskState is how many bytes an unprivileged process can still write where dir is, and how many there
+// are in all.
+func diskState(dir string) (free, total int64, ok bool) {
 	var stat syscall.Statfs_t
 	if err := syscall.Statfs(dir, &stat); err != nil {
-		return 0, false
+		return 0, 0, false
 	}
-	return int64(stat.Bavail) * int64(stat.Bsize), true //nolint:unconvert // Bsize has other types elsewhere
+	size := int64(stat.Bsize)                                         //nolint:unconvert // it has other types elsewhere
+	return int64(stat.Bavail) * size, int64(stat.Blocks) * size, true //nolint:unconvert // as above
 }

@@ -23,8 +23,8 @@ import (
 // written directly and so do not go through handle_errors.
 //
 // Handlers that name the same pool share its backends and its queue. Their options backends, policy,
-// queue, breaker, attempts and record must then be equal; default_model, aliases, priority, tenant and
-// upload may differ.
+// queue, breaker, attempts and record must then be equal; default_model, aliases, priority, tenant,
+// upload and api_keys may differ.
 type Handler struct {
 	// The pool's name, in logs and metrics. Default: `default`.
 	Pool string `json:"pool,omitempty"`
@@ -66,7 +66,15 @@ type Handler struct {
 	// What uploads may take.
 	Upload *Upload `json:"upload,omitempty"`
 
+	// Where the API keys are that requests must bring as `Authorization: Bearer <key>`: placeholders that
+	// are expanded when the configuration is loaded, such as `{file./etc/whisperpool/keys}` or
+	// `{env.WHISPERPOOL_KEYS}`. There a line is: a name, the key or `sha256:` and the hexadecimal SHA-256
+	// of it, and optionally `requests_per_minute=<count>` and `jobs=<count>` (at a time). Default: no key
+	// is asked for.
+	APIKeys string `json:"api_keys,omitempty"`
+
 	pool *Pool
+	keys *keyring
 }
 
 // CaddyModule returns the Caddy module information.
@@ -81,6 +89,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.validate(); err != nil {
 		return fmt.Errorf("pool %s: %w", h.Pool, err)
 	}
+	keys, err := loadKeys(h.APIKeys, caddy.NewReplacer())
+	if err != nil {
+		return fmt.Errorf("pool %s: %w", h.Pool, err)
+	}
+	h.keys = keys
 	app, err := ctx.App("whisper_pool")
 	if err != nil {
 		return err
@@ -123,13 +136,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !ours || r.Method == http.MethodOptions {
 		return next.ServeHTTP(w, r)
 	}
+	// A reference of its own: a reload may clean the handler up under the request.
+	pool := loadPool(h.Pool)
+	defer pool.release()
+	if r.URL.Path != "/health" { // which tells nothing, to whoever balances load before this
+		leave, ok := h.admit(w, r, pool)
+		if !ok {
+			return nil
+		}
+		defer leave()
+	}
 	if r.Method != method && (r.Method != http.MethodHead || method != http.MethodGet) {
 		h.refuseMethod(w, r, method)
 		return nil
 	}
-	// A reference of its own: a reload may clean the handler up under the request.
-	pool := loadPool(h.Pool)
-	defer pool.release()
 	switch r.URL.Path {
 	case "/v1/audio/transcriptions":
 		h.serve(w, r, pool, transcript.OpenAI, transcript.Transcribe)

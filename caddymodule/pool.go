@@ -28,6 +28,8 @@ type Pool struct {
 	dispatcher *dispatcher.Dispatcher
 	uploads    account
 	tenants    *tenants
+	admissions admissions
+	poisons    poisons
 	keeper     *speedKeeper
 	seed       uint64
 	logger     atomic.Pointer[zap.Logger]

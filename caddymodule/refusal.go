@@ -58,6 +58,9 @@ func (t *transcription) settled(s scheduler.Settle) *transcript.Error {
 		return transcript.Unavailable("no_backend", again, "no backend can be used %sat present; try again later", forModel(t.model))
 	case scheduler.Exhausted:
 		return exhausted(s, again)
+	case scheduler.Poison:
+		t.pool.poisons.add(t.file, time.Now())
+		return poisonous()
 	default:
 		return internalProblem("the transcription ended as " + s.Reason.String())
 	}
@@ -129,13 +132,13 @@ func (t *transcription) refuseUpload(w http.ResponseWriter, r *http.Request, b *
 	case errors.As(err, &bad):
 		problem = bad.problem
 	case errors.Is(err, errBodyTooLarge):
-		problem = t.handler.tooLarge()
+		problem = tooLarge(t.handler.Upload.MaxSize)
 	case errors.Is(err, errNoRoom):
-		problem = transcript.Unavailable("queue_full", queueFullRetry, "the uploads that are waiting leave no room for another; try again later")
+		problem = noRoom()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		problem = &transcript.Error{
 			Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: "upload_timeout",
-			Message: "the upload stood still for too long",
+			Message: "the upload stood still, or came too slowly, for too long",
 		}
 	case errors.Is(err, errUploadBroken):
 		t.count(scheduler.ClientGone.String())
@@ -143,7 +146,9 @@ func (t *transcription) refuseUpload(w http.ResponseWriter, r *http.Request, b *
 		return
 	case errors.As(err, &own):
 		t.pool.log().Error("an upload can't be spooled", zap.String("request", t.requestID), zap.Error(own))
-		problem = transcript.Unavailable("spool_failed", queueFullRetry, "the upload could not be stored; try again later")
+		if problem = transcript.Unavailable("spool_failed", queueFullRetry, "the upload could not be stored; try again later"); diskFull(own) {
+			problem.Code, problem.Message = "spool_full", "the disk for uploads is full; try again later"
+		}
 	default:
 		t.pool.log().Error("an upload can't be taken in", zap.String("request", t.requestID), zap.Error(fmt.Errorf("reading the form: %w", err)))
 	}

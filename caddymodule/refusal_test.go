@@ -168,20 +168,52 @@ func TestQueueLimits(t *testing.T) {
 	}
 }
 
+// TestUploadBytesLimit: what would never fit is refused for good, what does not fit now for now, both before
+// they are read; and what does fit is served meanwhile.
 func TestUploadBytesLimit(t *testing.T) {
-	backend := newWhisper(t)
+	gate := make(chan struct{})
+	backend := newWhisper(t, func(s *whisper) { s.slots = 2 })
+	backend.answer = held(gate)
 	p := newProxy(t, "backend "+backend.address()+"\nqueue {\n\tmax_bytes 100KiB\n}")
 	p.ready(1)
 	r := p.post(transcriptions, wav(10), "model=base")
-	if _, code := r.problem(t); r.status != http.StatusServiceUnavailable || code != "queue_full" {
-		t.Errorf("status %d, %s", r.status, code)
+	if message, code := r.problem(t); r.status != http.StatusRequestEntityTooLarge || code != "too_large" || !strings.Contains(message, "100 KiB") {
+		t.Errorf("more than there is room for at all: status %d, %s", r.status, r.body)
 	}
-	if r := p.post(transcriptions, wav(1), "model=base"); r.status != http.StatusOK {
-		t.Errorf("status %d: %s", r.status, r.body)
+	answers := make(chan int, 2)
+	send := func(seconds float64) {
+		r, err := p.postWith(context.Background(), transcriptions, nil, wav(seconds), "model=base")
+		if err != nil {
+			t.Error(err)
+		}
+		answers <- r.status
 	}
-	if held := p.pool().uploads.held.Load(); held != 0 {
-		t.Errorf("%d bytes are still held", held)
+	go send(2)
+	eventually(t, "it is held", func() bool { return p.pool().uploads.held.Load() == int64(len(wav(2))) })
+	for name, length := range map[string]int64{"with its length told": 80 << 10, "chunked": -1} {
+		conn := p.dialRaw(length)
+		if length < 0 { // only what has been read tells that there is no room
+			fmt.Fprintf(conn, "%x\r\n%s%s\r\n", len(filePart)+80<<10, filePart, strings.Repeat("x", 80<<10))
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != http.StatusServiceUnavailable || !bytes.Contains(text, []byte("queue_full")) || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: status %d, %s", name, resp.StatusCode, text)
+		}
+		_ = conn.Close()
 	}
+	go send(0.5)
+	eventually(t, "what fits is let in", func() bool { return backend.running.Load() == 2 })
+	close(gate)
+	for range 2 {
+		if status := <-answers; status != http.StatusOK {
+			t.Errorf("status %d", status)
+		}
+	}
+	eventually(t, "nothing is held", func() bool { return p.pool().uploads.held.Load() == 0 })
 }
 
 func TestNoBackendUp(t *testing.T) {

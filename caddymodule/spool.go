@@ -56,6 +56,9 @@ type spool struct {
 	named  bool // the file has its name still
 	size   int64
 	closed bool
+
+	kept   int64 // bytes of memory that the upload's form takes
+	vetted int64 // size up to which the disk was found to have room
 }
 
 // ReadFrom takes in all of r. Errors of the spool itself are errNoRoom or a spoolError, all others
@@ -118,6 +121,10 @@ func (s *spool) append(p []byte) error {
 	if err := s.hold(len(p)); err != nil {
 		return err
 	}
+	if err := s.vet(s.size + int64(len(p))); err != nil {
+		s.account.held.Add(-int64(len(p)))
+		return err
+	}
 	at := s.size
 	s.size += int64(len(p))
 	if _, err := s.file.WriteAt(p, at); err != nil {
@@ -170,8 +177,20 @@ func (s *spool) hold(n int) error {
 	return nil
 }
 
+// keep counts n bytes that the upload's form takes in memory, until Close; false: there is no room.
+func (s *spool) keep(n int64) bool {
+	if !take(&s.account.memory, n, s.memory) {
+		return false
+	}
+	s.kept += n
+	return true
+}
+
 // spill moves what is in memory to a file.
 func (s *spool) spill(size int64) error {
+	if err := s.vet(size); err != nil {
+		return err
+	}
 	file, named, err := spoolFile(s.dir)
 	if err != nil {
 		return &spoolError{err}
@@ -238,6 +257,8 @@ func (s *spool) Close() {
 	}
 	s.closed = true
 	s.freeChunks()
+	s.account.memory.Add(-s.kept)
+	s.kept = 0
 	s.account.held.Add(-s.size)
 	if s.file != nil {
 		_ = s.file.Close()
@@ -272,10 +293,17 @@ func checkSpoolFolder(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("the folder for uploads can't be made (option upload, spool): %w", err)
 	}
-	trial := &spool{account: new(account), dir: dir}
-	defer trial.Close()
-	if err := trial.spill(0); err != nil {
+	if err := checkSpoolMode(dir); err != nil {
+		return err
+	}
+	sweepSpool(dir)
+	file, named, err := spoolFile(dir)
+	if err != nil {
 		return fmt.Errorf("the folder for uploads can't be written to (option upload, spool): %w", err)
+	}
+	_ = file.Close()
+	if named {
+		_ = os.Remove(file.Name())
 	}
 	return nil
 }

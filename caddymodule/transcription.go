@@ -66,7 +66,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, pool *Pool, api 
 	file := &spool{account: &pool.uploads, memory: h.Upload.Memory, bytesMax: limits.bytes, dir: h.Upload.Spool}
 	defer file.Close()
 	t.file = file
-	b := &body{r: r.Body, most: h.Upload.MaxSize, allow: -1}
+	b := &body{r: newPacer(w, r.Body, slowest), most: h.Upload.MaxSize, allow: -1}
 	form, err := readForm(b, boundary, file) // 2
 	t.uploaded = time.Since(t.arrived)
 	if err != nil {
@@ -107,6 +107,9 @@ func (t *transcription) precheck(r *http.Request) (boundary string, problem *tra
 	if t.pool.full() {
 		return "", queueFull(queueFullRetry)
 	}
+	if problem = t.pool.room(r); problem != nil {
+		return "", problem
+	}
 	if t.tenant = t.pool.tenants.of(t.handler, r); t.pool.tenantFull(t.handler, t.tenant) {
 		return "", tenantFull(queueFullRetry)
 	}
@@ -118,6 +121,9 @@ func (t *transcription) prepare(r *http.Request, form *upload, api transcript.AP
 	var job scheduler.Job
 	if form.file == nil {
 		return job, form.missingFile()
+	}
+	if t.pool.poisons.has(form.file, time.Now()) {
+		return job, poisonous()
 	}
 	params, problem := transcript.ParseForm(api, task, form.fields, transcript.Limits{})
 	if problem != nil {

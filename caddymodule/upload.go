@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -18,9 +19,13 @@ import (
 // Limits of a form, far above what any client sends.
 const (
 	partsMax      = 200
-	partHeaderMax = 16 << 10 // bytes of a part's header
-	fieldMax      = 64 << 10 // bytes of a field's value
-	fieldsMax     = 1 << 20  // bytes of all fields' values together
+	partHeaderMax = 16 << 10  // bytes of a part's header
+	fieldMax      = 64 << 10  // bytes of a field's value
+	fieldsMax     = 256 << 10 // bytes of all fields' names and values together
+	fieldsFree    = 8 << 10   // of those are not counted against the memory for uploads
+	fieldStep     = 4 << 10
+	nameMax       = 255 // bytes of a file's name and of its content type
+	boundaryMax   = 70  // RFC 2046, 5.1.1
 )
 
 // upload is a request's form with its file.
@@ -29,7 +34,8 @@ type upload struct {
 	file        *spool
 	fileName    string // as the client wrote it; never logged
 	contentType string
-	strangers   []string // names of other fields that had a file
+	stranger    *string // the name of another field that had a file
+	total       int64   // bytes of the fields
 }
 
 // body reads a request's body, counts it, and remembers how it ended: a form that is cut short is the
@@ -80,15 +86,41 @@ func (h *Handler) boundary(r *http.Request) (string, *transcript.Error) {
 		return "", transcript.Invalid("", "invalid_content_type",
 			"the request must be multipart/form-data with a field named file, such as curl -F file=@audio.wav sends")
 	}
+	if len(params["boundary"]) > boundaryMax {
+		return "", transcript.Invalid("", "invalid_content_type", "the boundary of the form is longer than %d characters", boundaryMax)
+	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		problem := transcript.Invalid("", "unsupported_content_encoding",
+			"the request has the Content-Encoding %s; send it without any, and audio in a compressed format such as FLAC or Opus", quoted(coding))
+		problem.Status = http.StatusUnsupportedMediaType
+		return "", problem
+	}
 	if r.ContentLength > h.Upload.MaxSize {
-		return "", h.tooLarge()
+		return "", tooLarge(h.Upload.MaxSize)
 	}
 	return params["boundary"], nil
 }
 
-func (h *Handler) tooLarge() *transcript.Error {
+// room refuses what there would be no room for, before it is read.
+func (p *Pool) room(r *http.Request) *transcript.Error {
+	switch limit := p.limits.Load().bytes; {
+	case limit <= 0 || r.ContentLength < 0:
+		return nil
+	case r.ContentLength > limit:
+		return tooLarge(limit)
+	case p.uploads.held.Load()+r.ContentLength > limit:
+		return noRoom()
+	}
+	return nil
+}
+
+func noRoom() *transcript.Error {
+	return transcript.Unavailable("queue_full", queueFullRetry, "the uploads that are waiting leave no room for another; try again later")
+}
+
+func tooLarge(limit int64) *transcript.Error {
 	problem := transcript.Invalid("file", "too_large", "the upload is larger than %s, which is the most that is taken here; "+
-		"send a compressed format such as FLAC or Opus, or the recording in pieces", humanize.IBytes(uint64(h.Upload.MaxSize)))
+		"send a compressed format such as FLAC or Opus, or the recording in pieces", humanize.IBytes(uint64(limit)))
 	problem.Status = http.StatusRequestEntityTooLarge
 	return problem
 }
@@ -100,7 +132,6 @@ func readForm(b *body, boundary string, file *spool) (*upload, error) {
 	b.r = flow
 	defer flow.close()
 	reader := multipart.NewReader(b, boundary)
-	total := 0
 	for parts := 0; ; parts++ {
 		b.allow = partHeaderMax
 		part, err := reader.NextPart()
@@ -114,7 +145,7 @@ func readForm(b *body, boundary string, file *spool) (*upload, error) {
 		if parts == partsMax {
 			return u, badForm("the form has more than %d fields", partsMax)
 		}
-		if err := u.take(part, file, &total); err != nil {
+		if err := u.take(part, file); err != nil {
 			return u, formError(b, err)
 		}
 	}
@@ -126,37 +157,59 @@ func readForm(b *body, boundary string, file *spool) (*upload, error) {
 }
 
 // take takes in one part.
-func (u *upload) take(part *multipart.Part, file *spool, total *int) error {
+func (u *upload) take(part *multipart.Part, file *spool) error {
 	name := part.FormName()
 	switch {
 	case name == "file":
 		if u.file != nil {
 			return badForm("the form has more than one field named file")
 		}
-		u.file, u.fileName, u.contentType = file, part.FileName(), part.Header.Get("Content-Type")
+		u.file, u.fileName, u.contentType = file, lastOf(part.FileName(), nameMax), lastOf(part.Header.Get("Content-Type"), nameMax)
 		_, err := file.ReadFrom(part)
 		return err
 	case part.FileName() != "":
-		u.strangers = append(u.strangers, name)
+		if u.stranger == nil {
+			u.stranger = &name
+		}
 		_, err := io.Copy(io.Discard, part)
 		return err
 	}
-	value, err := io.ReadAll(io.LimitReader(part, fieldMax+1))
-	if err != nil {
-		return err
-	}
-	*total += len(value)
-	if len(value) > fieldMax || *total > fieldsMax {
-		return badForm("the field %s is too long", quoted(name))
-	}
-	u.fields[name] = append(u.fields[name], string(value))
-	return nil
+	value, err := u.value(name, part, file)
+	u.fields[name] = append(u.fields[name], value)
+	return err
 }
+
+// value reads a field. Those of a usual form are small and come at once; what is beyond that counts, or
+// many who send large ones slowly would fill the memory.
+func (u *upload) value(name string, part io.Reader, file *spool) (string, error) {
+	var value bytes.Buffer
+	grown, ended := int64(len(name)), false
+	for {
+		if u.total += grown; value.Len() > fieldMax || u.total > fieldsMax {
+			return "", badForm("the field %s is too long", quoted(name))
+		}
+		if ended {
+			return value.String(), nil
+		}
+		if u.total > fieldsFree && !file.keep(2*grown) { // a buffer that grows is copied
+			return "", errNoRoom
+		}
+		var err error
+		if grown, err = io.CopyN(&value, part, fieldStep); err == io.EOF {
+			ended = true
+		} else if err != nil {
+			return "", err
+		}
+	}
+}
+
+// lastOf is the end of s, of n bytes at most: of a file's name that is where the extension is.
+func lastOf(s string, n int) string { return strings.Clone(s[max(0, len(s)-n):]) }
 
 // missingFile says what is wrong with a form without a file.
 func (u *upload) missingFile() *transcript.Error {
-	if len(u.strangers) > 0 {
-		return transcript.Invalid("file", "missing_file", "the audio must be in a field named file; this form has a file named %s", quoted(u.strangers[0]))
+	if u.stranger != nil {
+		return transcript.Invalid("file", "missing_file", "the audio must be in a field named file; this form has a file named %s", quoted(*u.stranger))
 	}
 	return transcript.Invalid("file", "missing_file", "the form has no field named file with the audio in it")
 }

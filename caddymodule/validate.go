@@ -186,6 +186,9 @@ func (h *Handler) validate() error {
 
 // validateReading checks how requests are read and put in order.
 func (h *Handler) validateReading() error {
+	if err := checkAPIKeys(h.APIKeys); err != nil {
+		return err
+	}
 	if err := checkOrder(h.Queue.Order); err != nil {
 		return fmt.Errorf("queue.order: %w", err)
 	}
