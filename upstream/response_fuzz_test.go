@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/whisperpool/whisperpool/transcript"
@@ -23,13 +25,13 @@ func FuzzRead(f *testing.F) {
 		`{"text":"a","segments":[{"start":1e308,"end":-1,"text":null,"words":[{"word":"\u0000"}]}],"duration":"NaN"}`,
 	} {
 		for kind := range byte(3) {
-			f.Add(200, []byte(body), kind, byte(i)%5, i%2 == 0, i%3 == 0, "1")
-			f.Add(503, []byte(body), kind, byte(i+1)%5, i%2 == 1, false, "Mon, 02 Jan 2006 15:04:05 GMT")
+			f.Add(200, []byte(body), kind, byte(i)%5, i%2 == 0, i%3 == 0, "1", "application/json")
+			f.Add(503, []byte(body), kind, byte(i+1)%5, i%2 == 1, false, "Mon, 02 Jan 2006 15:04:05 GMT", "text/html")
 		}
 	}
-	f.Add(404, []byte("File Not Found (/inference)"), byte(2), byte(0), true, false, "")
-	f.Add(400, []byte("Invalid request"), byte(2), byte(0), true, false, "")
-	f.Fuzz(func(t *testing.T, status int, body []byte, kind, format byte, openAI, option bool, retry string) {
+	f.Add(404, []byte("File Not Found (/inference)"), byte(2), byte(0), true, false, "", "text/plain")
+	f.Add(400, []byte("Invalid request"), byte(2), byte(0), true, false, "", "text/plain")
+	f.Fuzz(func(t *testing.T, status int, body []byte, kind, format byte, openAI, option bool, retry, contentType string) {
 		k := kinds[int(kind)%len(kinds)]
 		r := request(transcript.Params{API: transcript.WhisperServer, Task: transcript.Transcribe, Format: formats[int(format)%len(formats)]})
 		if openAI {
@@ -40,17 +42,20 @@ func FuzzRead(f *testing.F) {
 			r.Params.OffsetMS, r.Params.DurationMS = 1000, 5000
 		}
 		resp := &http.Response{
-			StatusCode: status, Header: http.Header{"Retry-After": {retry}}, ContentLength: int64(len(body)),
+			StatusCode: status, Header: http.Header{"Retry-After": {retry}, "Content-Type": {contentType}, "Location": {retry}, "X-Whisperpool-Instance": {retry}}, ContentLength: int64(len(body)),
 			Body: io.NopCloser(bytes.NewReader(body)),
 		}
 		v, err := k.Read(resp, r)
 		if err != nil {
 			t.Fatalf("a whole body is an error: %v", err)
 		}
+		if v.Instance != "" && (k.Name() != "whisperpool" || word(v.Instance) != v.Instance) {
+			t.Fatalf("instance %q", v.Instance)
+		}
 		if v.RetryAfter < 0 || v.RetryAfter > retryAfterMax {
 			t.Fatalf("RetryAfter %v", v.RetryAfter)
 		}
-		if !utf8.ValidString(v.Detail) || len(v.Detail) > detailMax+3 {
+		if !utf8.ValidString(v.Detail) || len(v.Detail) > detailMax+10 || strings.ContainsFunc(v.Detail, unicode.IsControl) {
 			t.Fatalf("detail %q", v.Detail)
 		}
 		switch v.Class {
@@ -72,7 +77,7 @@ func FuzzRead(f *testing.F) {
 
 func checkAnswer(t *testing.T, a Answer, p transcript.Params) {
 	t.Helper()
-	if a.ContentType == "" || !utf8.Valid(a.Body) || a.AudioSeconds < 0 {
+	if a.ContentType == "" || !utf8.Valid(a.Body) || !(a.AudioSeconds >= 0) || a.AudioSeconds > 100 { // of 11 s, or of a part of them
 		t.Fatalf("answer %+v", a)
 	}
 	switch {
