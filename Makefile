@@ -88,8 +88,8 @@ ci: ## What CI runs
 
 ##@ Measuring
 .PHONY: bench-peers
-bench-peers: whisperpool ## The same jobs through whisperpool and other balancers; an hour and a half (SHORT=1: two minutes)
-	@scripts/bench-peers.sh $(if $(SHORT),-short) placement
+bench-peers: whisperpool ## The same jobs through whisperpool and other balancers; an hour and a half (SHORT=1: two minutes; PEERS=ray,skyserve: with these)
+	@PEERS='$(PEERS)' scripts/bench-peers.sh $(if $(SHORT),-short) placement
 
 .PHONY: bench
 bench: whisperpool ## What proxying, 10,000 queued uploads and deciding cost (SHORT=1: coarsely)

@@ -46,6 +46,7 @@ Flags:
 // options are what the flags say.
 type options struct {
 	whisperpool, backend, out, only string
+	with                            []interpreter
 	short                           bool
 	repeats                         int
 	speedUp                         float64
@@ -63,6 +64,7 @@ func parse(args []string, w io.Writer) (options, []string, error) {
 	f.StringVar(&o.backend, "whisper-backend", "bin/whisper-backend", "the program `path`")
 	f.StringVar(&o.out, "out", "run/bench", "`folder` for figures (JSON), charts (SVG) and logs")
 	f.StringVar(&o.only, "peers", "", "compare only peers with one of these, comma-separated, in their `names`")
+	with := f.String("with", "", "compare with balancers in Python, time slowed down: `name=python`, comma-separated, names out of "+strings.Join(requestable(), ", "))
 	f.BoolVar(&o.short, "short", false, "take about a minute for each, for coarse differences")
 	f.IntVar(&o.repeats, "repeat", 0, "repetitions `count` instead of the usual")
 	f.Float64Var(&o.speedUp, "speed-up", 0, "time of the emulated GPUs is sped up by this `factor`, at most 5, so that handing over counts as it would")
@@ -70,7 +72,13 @@ func parse(args []string, w io.Writer) (options, []string, error) {
 		return o, nil, err
 	}
 	kinds := f.Args()
+	var err error
+	if *with != "" {
+		o.with, err = parseInterpreters(*with)
+	}
 	switch {
+	case err != nil:
+		return o, nil, err
 	case len(kinds) == 0:
 		return o, nil, errors.New("say what to measure: placement, proxying or memory (see -help)")
 	case o.repeats < 0:
@@ -124,9 +132,16 @@ func command(ctx context.Context, args []string, out, say io.Writer) error {
 }
 
 func (o options) placement(ctx context.Context, out, say io.Writer) error {
-	p := full()
+	p, name := full(), "placement"
+	paths := map[string]string{"whisperpool": o.whisperpool, "caddy": o.whisperpool}
 	if o.short {
 		p = short()
+	}
+	if len(o.with) > 0 {
+		p = slowedDown(o.with, o.short)
+	}
+	for _, i := range o.with {
+		paths[i.program], name = i.path, name+"-"+i.program
 	}
 	if o.repeats > 0 {
 		p.repeats = o.repeats
@@ -144,12 +159,12 @@ func (o options) placement(ctx context.Context, out, say io.Writer) error {
 		}
 	}
 	r := results{Started: time.Now(), Version: version(o.whisperpool, "version"), Machine: thisMachine(), Model: model, SpeedUp: p.speedUp}
-	m := placement{plan: p, dir: filepath.Join(o.out, "logs"), own: o.whisperpool, backend: o.backend, say: say}
+	m := placement{plan: p, dir: filepath.Join(o.out, "logs"), paths: paths, backend: o.backend, say: say}
 	series, notes, err := m.measure(ctx)
 	r.Series, r.Notes, r.Took = series, notes, time.Since(r.Started).Round(time.Second).String()
 	if len(r.comparisons()) > 0 { // what there is before an error, too
 		r.text(out)
-		if kept := o.keep("placement", r, r.drawing()); kept != nil {
+		if kept := o.keep(name, r, r.drawing()); kept != nil {
 			return errors.Join(err, kept)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 )
 
 // peer is a balancer that is compared.
@@ -12,31 +14,33 @@ type peer struct {
 	Name    string
 	Told    string // what an operator has to tell it of the cards, "" for nothing
 	program string // that has it, one of programs
+	path    string // before the API's own, where a program has several peers at one port
 }
 
 // The peers, ours first.
 var peers = []peer{
-	{ours, "", "whisperpool"},
-	{"caddy least_conn", "", "caddy"},
-	{"caddy round_robin", "", "caddy"},
-	{"caddy random", "", "caddy"},
-	{"haproxy leastconn", "", "haproxy"},
-	{"haproxy leastconn, tuned", "weights, maxconn", "haproxy"},
-	{"haproxy first, tuned", "order, maxconn", "haproxy"},
-	{"nginx least_conn", "", "nginx"},
-	{"traefik leasttime", "", "traefik"},
+	{Name: ours, program: "whisperpool"},
+	{Name: "caddy least_conn", program: "caddy"},
+	{Name: "caddy round_robin", program: "caddy"},
+	{Name: "caddy random", program: "caddy"},
+	{Name: "haproxy leastconn", program: "haproxy"},
+	{Name: "haproxy leastconn, tuned", Told: "weights, maxconn", program: "haproxy"},
+	{Name: "haproxy first, tuned", Told: "order, maxconn", program: "haproxy"},
+	{Name: "nginx least_conn", program: "nginx"},
+	{Name: "traefik leasttime", program: "traefik"},
 }
 
 const ours = "whisperpool"
 
 // program starts the peers of one kind, all in one process: each has a port of its own, by the
-// order of its peers.
+// order of its peers, or a path of its own at the first one's.
 type program struct {
 	files   func(backends []*backend, ports []int) map[string]string // what to write into its folder
-	command string                                                   // "": whisperpool itself
+	command string                                                   // "": whisperpool itself, or an interpreter that is told
 	args    []string
-	version []string // arguments that print it
-	health  string   // a path that answers 200 when all is up, by any port
+	version []string      // arguments that print it
+	health  string        // a path that answers 200 when all is up, by any port
+	within  time.Duration // it has to be ready; 0: readyWithin
 }
 
 var programs = map[string]program{
@@ -45,6 +49,8 @@ var programs = map[string]program{
 	"haproxy":     {files: haproxyFiles, command: "haproxy", args: []string{"-f", "haproxy.cfg"}, version: []string{"-v"}, health: "/health"},
 	"nginx":       {files: nginxFiles, command: "nginx", args: []string{"-p", ".", "-c", "nginx.conf", "-e", "nginx.err"}, version: []string{"-v"}, health: "/health"},
 	"traefik":     {files: traefikFiles, command: "traefik", args: []string{"--configFile=traefik.yml"}, version: []string{"version"}, health: "/health"},
+	"ray":         {files: pythonFiles("ray_serve.py", rayServe, rayLimits), args: []string{"ray_serve.py"}, version: pythonVersion("ray"), health: "/health", within: slowStart},
+	"skyserve":    {files: pythonFiles("skyserve.py", skyServe, nil), args: []string{"skyserve.py"}, version: pythonVersion("skypilot"), health: "/health", within: slowStart},
 }
 
 // running is a peer that serves.
@@ -55,8 +61,9 @@ type running struct {
 }
 
 // startPeers starts those of the chosen peers whose programs are there, in front of the backends.
-// Of the others, skipped says why.
-func startPeers(ctx context.Context, ps *processes, chosen []peer, own string, backends []*backend) (all []running, skipped []string, err error) {
+// Of the others, skipped says why. Paths are those of programs that are not to be looked for, "" where
+// they could not be had.
+func startPeers(ctx context.Context, ps *processes, chosen []peer, paths map[string]string, backends []*backend) (all []running, skipped []string, err error) {
 	byProgram := map[string][]peer{}
 	var order []string
 	for _, p := range chosen {
@@ -66,18 +73,25 @@ func startPeers(ctx context.Context, ps *processes, chosen []peer, own string, b
 		byProgram[p.program] = append(byProgram[p.program], p)
 	}
 	for _, name := range order {
-		path := own
+		path := paths[name]
 		if command := programs[name].command; command != "" {
-			if path, err = find(command); err != nil {
-				skipped = append(skipped, fmt.Sprintf("%s: skipped, since %v", name, err))
-				continue
-			}
+			path, err = find(command)
+		} else if path == "" {
+			err = fmt.Errorf("%s is not installed", name)
 		}
-		started, err := startProgram(ctx, ps, name, path, byProgram[name], backends)
-		if err != nil {
+		var started []running
+		if err == nil {
+			started, err = startProgram(ctx, ps, name, path, byProgram[name], backends)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil, nil, ctx.Err()
+		case err != nil && path == paths["whisperpool"]: // without us there is nothing to compare
 			return nil, nil, err
+		case err != nil:
+			skipped = append(skipped, fmt.Sprintf("%s: skipped, since %v", name, err))
 		}
-		all = append(all, started...)
+		all, err = append(all, started...), nil
 	}
 	return all, skipped, nil
 }
@@ -87,8 +101,12 @@ func startProgram(ctx context.Context, ps *processes, name, path string, chosen 
 	prog := programs[name]
 	var ports []int
 	portOf := map[string]int{}
-	for _, p := range peers {
+	for _, p := range slices.Concat(peers, onRequest) {
 		if p.program != name {
+			continue
+		}
+		if p.path != "" && len(ports) > 0 {
+			portOf[p.Name] = ports[0]
 			continue
 		}
 		port, err := freePort()
@@ -111,11 +129,13 @@ func startProgram(ctx context.Context, ps *processes, name, path string, chosen 
 	if err != nil {
 		return nil, err
 	}
+	process.within = prog.within
 	said := version(path, prog.version...)
 	var all []running
 	for _, p := range chosen {
-		url := fmt.Sprintf("http://127.0.0.1:%d", portOf[p.Name])
+		url := fmt.Sprintf("http://127.0.0.1:%d%s", portOf[p.Name], p.path)
 		if err := process.ready(ctx, url+prog.health); err != nil {
+			process.stop()
 			return nil, err
 		}
 		all = append(all, running{p, url, said})

@@ -35,9 +35,9 @@ type series struct {
 // placement compares where and when peers place jobs.
 type placement struct {
 	plan    plan
-	dir     string // for logs and configurations
-	own     string // the program whisperpool
-	backend string // the program whisper-backend
+	dir     string            // for logs and configurations
+	paths   map[string]string // of whisperpool, and of interpreters, by program
+	backend string            // the program whisper-backend
 	say     io.Writer
 }
 
@@ -62,7 +62,7 @@ func (m placement) onPool(ctx context.Context, p pool) ([]*series, []string, err
 	if err != nil {
 		return nil, nil, err
 	}
-	all, skipped, err := startPeers(ctx, ps, m.plan.peers, m.own, backends)
+	all, skipped, err := startPeers(ctx, ps, m.plan.peers, m.paths, backends)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,8 @@ type process struct {
 	cmd   *exec.Cmd
 	log   string
 	ended chan struct{}
+
+	within time.Duration // it has to be ready; 0: readyWithin
 }
 
 // start runs a program. Its folders for data and configuration are its own, so that nothing is found
@@ -64,21 +67,25 @@ func (ps *processes) start(name, path string, args ...string) (*process, error) 
 // stop ends all of them, the last first, and waits until they have.
 func (ps *processes) stop() {
 	for i := len(ps.all) - 1; i >= 0; i-- {
-		p := ps.all[i]
-		_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		select {
-		case <-p.ended:
-		case <-time.After(stopWithin):
-			_ = p.cmd.Process.Kill()
-			<-p.ended
-		}
+		ps.all[i].stop()
 	}
 	ps.all = nil
 }
 
+// stop ends one, and waits until it has. It may have ended already.
+func (p *process) stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.ended:
+	case <-time.After(stopWithin):
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+	}
+}
+
 // ready waits until url answers 200; the error has the end of the program's log.
 func (p *process) ready(ctx context.Context, url string) error {
-	within, cancel := context.WithTimeout(ctx, readyWithin)
+	within, cancel := context.WithTimeout(ctx, cmp.Or(p.within, readyWithin))
 	defer cancel()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()

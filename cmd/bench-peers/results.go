@@ -118,10 +118,10 @@ func (c comparison) best() *line {
 
 // text writes all of it for a person.
 func (r results) text(w io.Writer) {
-	fmt.Fprintf(w, "%s, %s\n%s\nemulated %s, time sped up %g times; medians of %d, lowest and highest in brackets;\n"+
+	fmt.Fprintf(w, "%s, %s\n%s\nemulated %s, %s; medians of %d, lowest and highest in brackets;\n"+
 		"ours / it compares runs of the same jobs, each over how much longer the cards worked in that run than the law's mean;\n"+
 		"the bound is loose in open loops, where it takes all cards for one fast one\n",
-		r.Started.Format("2006-01-02 15:04"), r.Version, r.Machine, r.Model, r.SpeedUp, r.repeats())
+		r.Started.Format("2006-01-02 15:04"), r.Version, r.Machine, r.Model, pace(r.SpeedUp), r.repeats())
 	for _, c := range r.comparisons() {
 		fmt.Fprintf(w, "\n%s: %s, lengths %s\n", c.pool, c.workload, c.lengths)
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -144,6 +144,14 @@ func (r results) text(w io.Writer) {
 	for _, n := range append(r.Notes, r.doubts()...) {
 		fmt.Fprintf(w, "note: %s\n", n)
 	}
+}
+
+// pace says how time goes for the emulated cards.
+func pace(speedUp float64) string {
+	if speedUp < 1 {
+		return fmt.Sprintf("time slowed down %g times", 1/speedUp)
+	}
+	return fmt.Sprintf("time sped up %g times", speedUp)
 }
 
 func (r results) repeats() int {
