@@ -18,7 +18,7 @@ var shutdowns = []scenario{
 
 func terminated(ctx context.Context, e *env) (string, bool, error) {
 	card := law{Fixed: 500 * time.Millisecond, PerSecond: 100 * time.Millisecond, Noise: 0.1}
-	fakes, f, err := e.warmPool(ctx, 2, card, setup{global: "shutdown_delay 2s\ngrace_period 60s"})
+	_, f, err := e.warmPool(ctx, 2, card, setup{global: "shutdown_delay 2s\ngrace_period 60s"})
 	if err != nil {
 		return "", false, err
 	}

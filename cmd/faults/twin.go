@@ -76,7 +76,7 @@ func rate(busy float64, backends int, l law, seconds func(*rand.Rand) float64) f
 
 // idleWait is the longest time that some request waited while a backend that was well stood idle: what
 // a decision costs that is not looked at again. Of requests that were caught elsewhere nothing is said.
-func idleWait(t *tally, caught map[uint64]bool, well ...*fake) time.Duration {
+func idleWait(t *tally, caught map[uint64]bool, well ...*fake) (longest time.Duration, of answer) {
 	type span struct{ from, to time.Time }
 	started := map[uint64]time.Time{}
 	busy := make([][]span, len(well))
@@ -96,8 +96,8 @@ func idleWait(t *tally, caught map[uint64]bool, well ...*fake) time.Duration {
 		}
 		slices.SortFunc(busy[i], func(a, b span) int { return a.from.Compare(b.from) })
 	}
-	longest := time.Duration(0)
 	for _, a := range t.all {
+		before := longest
 		at, ok := started[a.clip.id]
 		if !ok || caught[a.clip.id] {
 			continue
@@ -117,6 +117,9 @@ func idleWait(t *tally, caught map[uint64]bool, well ...*fake) time.Duration {
 			}
 			longest = max(longest, at.Sub(idleFrom))
 		}
+		if longest > before {
+			of = a
+		}
 	}
-	return longest
+	return longest, of
 }
