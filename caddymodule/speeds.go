@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"io/fs"
 	"slices"
 	"strings"
@@ -131,10 +132,13 @@ func readSpeeds(text []byte, pool string, now time.Time) ([]scheduler.SpeedRecor
 		if err := r.Learned.Validate(); err != nil {
 			return nil, fmt.Errorf("it is broken: %s with %s: %w", r.Address, r.Model, err)
 		}
-		r.Age = max(0, r.Age) + max(0, now.Sub(file.Saved)) // a clock may have been put back
+		r.Age = within(r.Age) + within(now.Sub(file.Saved)) // a clock may have been put back
 	}
 	return file.Speeds, nil
 }
+
+// within is an age that can be added to another one: a file may tell any number.
+func within(age time.Duration) time.Duration { return min(max(0, age), math.MaxInt64/2) }
 
 // run stores what has changed, now and then.
 func (k *speedKeeper) run(ctx context.Context, to func() storage) {
