@@ -65,8 +65,9 @@ func TestAMixedPoolIsNeverWorseThanItsBestPart(t *testing.T) {
 		{"1 A10G + 1 H100", cards(1, a10g, 1, h100), cards(1, h100)},
 		{"4 A10G + 4 H100", cards(4, a10g, 4, h100), cards(4, h100)},
 		{"4 T4 + 4 H100", cards(4, t4, 4, h100), cards(4, h100)},
+		{"slots that share a card", cards(1, t4.with(2, 1.5), 1, a10g.with(4, 2.5), 1, h100.with(8, 5)), cards(1, h100.with(8, 5))},
 	} {
-		for _, n := range []int{1, 8, 16} {
+		for _, n := range []int{1, 2, 4, 8, 16, 32} {
 			mixed, best := scenario("latency_aware", c.mixed, Load{Clients: n}, 2000), scenario("latency_aware", c.best, Load{Clients: n}, 2000)
 			best.WarmUp = mixed.WarmUp // so that both measure the same jobs
 			all, part := several(t, mixed, 2), several(t, best, 2)
@@ -122,10 +123,12 @@ func TestOpenLoopsBeatTheBestOfStaticKnowledge(t *testing.T) {
 // TestUnknownSpeedsAreSoonKnown: once each card has served three jobs, the next jobs are served nearly as
 // well as by a pool that was told everything.
 func TestUnknownSpeedsAreSoonKnown(t *testing.T) {
-	ratio := coldRatio(t, cards(4, a10g, 4, h100), 16, 8)
-	t.Logf("after three jobs a card the mean is %.3f of that of a pool that was told everything", ratio)
-	if ratio > 1.1 {
-		t.Errorf("after three jobs a card the mean is %.3f of that of a pool that was told everything", ratio)
+	for _, pool := range [][]Card{cards(4, a10g, 4, h100), cards(2, t4, 2, a10g, 4, h100)} {
+		ratio := coldRatio(t, pool, 16, 8)
+		t.Logf("after three jobs a card the mean is %.3f of that of a pool that was told everything", ratio)
+		if ratio > 1.1 {
+			t.Errorf("after three jobs a card the mean is %.3f of that of a pool that was told everything", ratio)
+		}
 	}
 }
 
@@ -162,6 +165,39 @@ func coldRatio(t *testing.T, pool []Card, clients, seeds int) float64 {
 		}
 	}
 	return sum[0] / sum[1]
+}
+
+// TestSlowCardsAreLeftIdle: one client on a mixed pool is served by the fast card alone.
+func TestSlowCardsAreLeftIdle(t *testing.T) {
+	sc := scenario("latency_aware", cards(2, t4, 1, h100), Load{Clients: 1}, 200)
+	sc.Audio, sc.WarmUp = Audio{Fixed: 12}, 0
+	if r := run(t, sc); r.Jobs != 200 || sentTo(r, "T4-1")+sentTo(r, "T4-2") > 10 {
+		t.Errorf("the T4s got some of %d jobs that came one at a time: %+v", r.Jobs, r.Backends)
+	}
+}
+
+// TestEverybodyIsTriedSoon, also where the best of the pool could do it all.
+func TestEverybodyIsTriedSoon(t *testing.T) {
+	sc := scenario("latency_aware", cards(6, t4, 2, h100), Load{Rate: 20}, 0)
+	sc.WarmUp, sc.Duration = 0, 30*time.Second
+	for _, b := range run(t, sc).Backends {
+		if b.Sent == 0 {
+			t.Errorf("%s was not tried in 30 s", b.Name)
+		}
+	}
+}
+
+// TestSharedSlotsBeatCounting: where jobs slow each other down, the tail is shorter than by who has the fewest.
+func TestSharedSlotsBeatCounting(t *testing.T) {
+	for _, n := range []int{2, 8, 32} {
+		sc := scenario("latency_aware", cards(1, t4.with(2, 1.5), 1, a10g.with(4, 2.5), 1, h100.with(8, 5)), Load{Clients: n}, 2500)
+		ours := several(t, sc, 3).Of(func(r Result) float64 { return r.P99 }).Median
+		sc.Policy = "least_outstanding"
+		theirs := several(t, sc, 3).Of(func(r Result) float64 { return r.P99 }).Median
+		if ours > 0.8*theirs {
+			t.Errorf("%d clients: p99 %.2f s against %.2f s of least_outstanding", n, ours, theirs)
+		}
+	}
 }
 
 // TestAHungCardHoldsNobodyForLong: jobs that wait are looked at again.
