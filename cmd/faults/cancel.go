@@ -124,7 +124,7 @@ func closings(t *tally, fakes ...*fake) (all []time.Duration, n int) {
 func (f *front) backToZero(ctx context.Context) (text string, zero bool) {
 	names := []string{"whisperpool_queue_depth", "whisperpool_backend_outstanding", "whisperpool_upload_bytes"}
 	var sums [3]float64
-	_, err := await(ctx, 3*time.Second, func() bool {
+	_, zero = await(ctx, 3*time.Second, func() bool {
 		m, err := f.metrics(ctx)
 		if err != nil {
 			return false
@@ -136,5 +136,5 @@ func (f *front) backToZero(ctx context.Context) (text string, zero bool) {
 		}
 		return total == 0
 	})
-	return fmt.Sprintf("%.0f queued, %.0f outstanding, %.0f bytes", sums[0], sums[1], sums[2]), err == nil
+	return fmt.Sprintf("%.0f queued, %.0f outstanding, %.0f bytes", sums[0], sums[1], sums[2]), zero
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -86,19 +85,20 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// await waits until a condition holds, for at most so long, and tells how long that took.
-func await(ctx context.Context, most time.Duration, holds func() bool) (took time.Duration, err error) {
+// await waits until a condition holds, for at most so long, and tells how long that took and
+// whether it came about.
+func await(ctx context.Context, most time.Duration, holds func() bool) (took time.Duration, came bool) {
 	began := time.Now()
 	for {
 		if holds() {
-			return time.Since(began), nil
+			return time.Since(began), true
 		}
 		if time.Since(began) > most {
-			return most, errors.New("it did not come about")
+			return most, false
 		}
 		select {
 		case <-ctx.Done():
-			return 0, ctx.Err()
+			return time.Since(began), false
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

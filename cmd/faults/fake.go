@@ -114,7 +114,6 @@ func (e *env) fake(ctx context.Context, name string, law law, options ...func(*f
 
 func dialect(d string) func(*fake) { return func(f *fake) { f.dialect = d } }
 func slots(n int) func(*fake)      { return func(f *fake) { f.slots = n } }
-func serving(m string) func(*fake) { return func(f *fake) { f.model = m } }
 
 func (f *fake) newLife() {
 	id := make([]byte, 8)

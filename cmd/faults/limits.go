@@ -292,14 +292,14 @@ func connectionFlood(ctx context.Context, e *env) (string, bool, error) {
 	wg.Wait()
 	var left int
 	var resident int64
-	_, err = await(ctx, 20*time.Second, func() bool {
+	_, back := await(ctx, 20*time.Second, func() bool {
 		left, resident = f.files(), f.memory()
 		return float64(left) <= 1.2*float64(files)+10
 	})
 	p99 := ratio(others.p99(), base.p99())
 	return fmt.Sprintf("%d of %d others failed%s, p99 %.2f x base; files %d before, %d at the most, %d after; memory %.0f MiB before, %.0f after", len(others.failed()), others.count(), others.firstFailure(), p99,
 			files, most, left, float64(memory)/(1<<20), float64(resident)/(1<<20)),
-		len(others.failed()) == 0 && p99 <= 1.2 && err == nil, nil
+		len(others.failed()) == 0 && p99 <= 1.2 && back, nil
 }
 
 func apiKeys(ctx context.Context, e *env) (string, bool, error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -28,14 +29,14 @@ func asksForPause(status int) func(context.Context, *env) (string, bool, error) 
 		done := make(chan *tally)
 		go func() { done <- play(ctx, f.url, poisson(20, rate(0.4, 4, card, lengths), 18*time.Second, lengths)) }()
 		var first time.Time
-		if _, err := await(ctx, 5*time.Second, func() bool {
+		if _, came := await(ctx, 5*time.Second, func() bool {
 			for _, r := range bad.seen(began) {
 				first = r.began
 				return true
 			}
 			return false
-		}); err != nil {
-			return "", false, fmt.Errorf("nothing was sent to the backend: %w", err)
+		}); !came {
+			return "", false, errors.New("nothing was sent to the backend")
 		}
 		pause(ctx, wait/2)
 		bad.set(nil)

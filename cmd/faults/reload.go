@@ -76,6 +76,9 @@ func reloading(ctx context.Context, e *env) (string, bool, error) {
 			close(stop)
 			return "", false, fmt.Errorf("reload %d: %w", i+1, err)
 		}
+		if f.kind == haproxy { // which reloads on a signal, and does not say when it has
+			pause(ctx, 400*time.Millisecond)
+		}
 		loaded := time.Now()
 		for _, one := range fakes {
 			if !has(now, one) {

@@ -35,7 +35,7 @@ func terminated(ctx context.Context, e *env) (string, bool, error) {
 	pause(ctx, 500*time.Millisecond)
 	f.signal(syscall.SIGTERM)
 	at := time.Now()
-	took, healthErr := await(ctx, 2*time.Second, func() bool {
+	took, came := await(ctx, 2*time.Second, func() bool {
 		_, err := get(ctx, f.url+"/health")
 		return err != nil
 	})
@@ -50,7 +50,7 @@ func terminated(ctx context.Context, e *env) (string, bool, error) {
 	}
 	code := f.cmd.ProcessState.ExitCode()
 	return fmt.Sprintf("/health failed after %s, %d of %d failed%s, ended after %s with status %d", ms(took), len(got.failed()), got.count(), got.firstFailure(), ms(time.Since(at)), code),
-		healthErr == nil && took <= time.Second && len(got.failed()) == 0 && code == 0, nil
+		came && took <= time.Second && len(got.failed()) == 0 && code == 0, nil
 }
 
 func startedAgain(ctx context.Context, e *env) (string, bool, error) {

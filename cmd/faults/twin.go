@@ -18,13 +18,13 @@ type twin struct {
 	baseFakes, backend []*fake
 }
 
-func (e *env) twin(ctx context.Context, n int, law law, s setup, options ...func(*fake)) (*twin, error) {
+func (e *env) twin(ctx context.Context, n int, law law, s setup) (*twin, error) {
 	t := &twin{}
 	var err error
-	if t.baseFakes, err = e.pool(ctx, n, "base", law, options...); err != nil {
+	if t.baseFakes, err = e.pool(ctx, n, "base", law); err != nil {
 		return nil, err
 	}
-	if t.backend, err = e.pool(ctx, n, "card", law, options...); err != nil {
+	if t.backend, err = e.pool(ctx, n, "card", law); err != nil {
 		return nil, err
 	}
 	if t.base, err = e.front(ctx, "base", s, servers(t.baseFakes...)); err != nil {

@@ -151,8 +151,8 @@ func killed(ctx context.Context, e *env) (string, bool, error) {
 	if err := one.begin(ctx); err != nil {
 		return "", false, err
 	}
-	again, err := await(ctx, 20*time.Second, func() bool { return one.served(ctx) > 0 })
-	if err != nil {
+	again, came := await(ctx, 20*time.Second, func() bool { return one.served(ctx) > 0 })
+	if !came {
 		again = -1
 	}
 	got := <-done
@@ -184,7 +184,7 @@ func stopped(ctx context.Context, e *env) (string, bool, error) {
 	continued := time.Now()
 	pause(ctx, 500*time.Millisecond) // for what it had of before
 	before := one.served(ctx)
-	_, err = await(ctx, most, func() bool { return one.served(ctx) > before })
+	_, came := await(ctx, most, func() bool { return one.served(ctx) > before })
 	again := time.Since(continued)
 	enough()
 	got := <-done
@@ -196,7 +196,7 @@ func stopped(ctx context.Context, e *env) (string, bool, error) {
 		}
 	}
 	return fmt.Sprintf("%d took long, the longest %s; %d of %d failed%s; it served again %s after SIGCONT", caught, ms(rescue), len(got.failed()), got.count(), got.firstFailure(), ms(again)),
-		caught <= 2 && rescue <= 10*time.Second+6*time.Second && len(got.failed()) == 0 && err == nil && again <= most, nil
+		caught <= 2 && rescue <= 10*time.Second+6*time.Second && len(got.failed()) == 0 && came && again <= most, nil
 }
 
 func outOfMemory(ctx context.Context, e *env) (string, bool, error) {
@@ -273,11 +273,11 @@ func modelSwap(ctx context.Context, e *env) (string, bool, error) {
 	}
 	body, contentType := newClip(5).form("model", "small")
 	var last answer
-	took, err := await(ctx, 15*time.Second, func() bool {
+	took, came := await(ctx, 15*time.Second, func() bool {
 		last = post(ctx, f.url+transcriptions, clip{}, body, contentType)
 		return last.status == 200
 	})
-	if err != nil {
+	if !came {
 		return fmt.Sprintf("the new model is not served after %s: %s", ms(took), last), false, nil
 	}
 	served := one.served(ctx)
