@@ -238,7 +238,7 @@ func finiteMean(xs []float64) float64 {
 }
 
 // jobsAtATime bounds how many jobs of recordings are in memory, over all runs that go on side by side.
-const jobsAtATime = 3_000_000
+const jobsAtATime = 1_000_000
 
 // atATime is how many of the scenarios may run side by side.
 func atATime(scenarios []Scenario) int {

@@ -64,8 +64,8 @@ func (st Study) Apply(changes []Change) (Study, error) {
 		if len(like) > 0 {
 			fresh = st.Cards[like[0]]
 		} else if st.Recorded != nil {
-			known := false
-			if fresh.Recorded, known = st.Recorded.Like(fresh.Class); !known {
+			card, known := st.Recorded.Like(fresh.Class)
+			if fresh.Recorded = card; !known {
 				return st, fmt.Errorf("%v: neither a card of the recording (%s) nor a class whose law is known for the models that were asked for", c, st.Pool())
 			}
 		} else if _, ok := gpu.LawOf(fresh.Class, st.Model); !ok {

@@ -12,6 +12,9 @@ import (
 	"github.com/whisperpool/whisperpool/sim/recording"
 )
 
+// mind is what differences are to be read with.
+const mind = "Jobs come when they came, whatever comes back: clients that wait for answers would have come later or sooner."
+
 // simulatedWords say what of a recording is simulated, and on what.
 func simulatedWords(r *recording.Review, st sim.Study) string {
 	w := r.Workload
@@ -101,7 +104,7 @@ func printCompareReplay(out io.Writer, r *recording.Review, st sim.Study, record
 		return err
 	}
 	bound := outcomes[0].Results[0].Bound.Mean
-	fmt.Fprintf(out, "\nTimes in seconds; the least possible mean is %s s. \"Told all\" starts with these laws, the others with what the proxy knew; peers are set by hand from them.\n\n", seconds(bound))
+	fmt.Fprintf(out, "\nTimes in seconds; the least possible mean is %s s. \"Told all\" starts with these laws, the others with what the proxy knew; peers are set by hand from them.\n%s\n\n", seconds(bound), mind)
 	g := grid{}
 	g.add("", "mean", "x bound", "p50", "p95", "p99", "wait", "errors", "left")
 	row := func(name string, m sim.Result) {
@@ -196,7 +199,7 @@ func printWhatIfReplay(out io.Writer, r *recording.Review, st, changed sim.Study
 	if err := printSimulated(out, r, changed); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\nFrom %s to %s, on the recorded jobs. Times in seconds.\n\n", st.Pool(), changed.Pool())
+	fmt.Fprintf(out, "\nFrom %s to %s, on the recorded jobs. Times in seconds.\n%s\n\n", st.Pool(), changed.Pool(), mind)
 	g := grid{}
 	g.add("", "mean before", "after", "change", "p99 before", "after", "change", "wait before", "after", "errors before", "after", "it")
 	for _, w := range found {

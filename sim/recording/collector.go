@@ -46,6 +46,7 @@ type pending struct {
 // attempt is one that runs.
 type attempt struct {
 	job      scheduler.JobID
+	trial    bool // the proxy's own, see scheduler.Dispatch
 	backend  int
 	model    string
 	began    scheduler.Instant
@@ -86,14 +87,13 @@ func newCollector(workload bool) *collector {
 }
 
 // open takes in a segment's header. What is in those of later segments is known already.
-func (c *collector) open(h journal.Header) error {
+func (c *collector) open(h journal.Header) {
 	if c.Configs == 0 {
 		c.midway = h.Segment > 0
 		c.configure(0, h.Config)
 		c.midway = false
 		c.restored(h.Speeds)
 	}
-	return nil
 }
 
 // restored notes what was known of speeds before the first job.
@@ -103,7 +103,7 @@ func (c *collector) restored(speeds []scheduler.SpeedRecord) {
 	}
 }
 
-func (c *collector) step(r journal.Record) error {
+func (c *collector) step(r journal.Record) {
 	if c.Records == 0 {
 		c.first = r.At
 	}
@@ -137,7 +137,6 @@ func (c *collector) step(r journal.Record) error {
 			c.settle(r.At, d)
 		}
 	}
-	return nil
 }
 
 func (c *collector) configure(at scheduler.Instant, cfg scheduler.Config) {

@@ -69,8 +69,8 @@ func (c *collector) dispatch(at scheduler.Instant, d scheduler.Dispatch) {
 	b.advance(at)
 	b.running++
 	b.most = max(b.most, b.running)
-	c.attempts[d.Attempt] = attempt{d.Job, i, d.Model, at, b.area}
-	if j := c.jobs[d.Job]; j != nil {
+	c.attempts[d.Attempt] = attempt{d.Job, d.Trial, i, d.Model, at, b.area}
+	if j := c.jobs[d.Job]; j != nil && !d.Trial {
 		b.Attempts++
 		c.Attempts++
 		if j.attempts++; j.attempts == 2 {
@@ -89,7 +89,7 @@ func (c *collector) finish(at scheduler.Instant, f scheduler.Finished) {
 	b.advance(at)
 	b.running--
 	j := c.jobs[a.job]
-	if j == nil {
+	if j == nil || a.trial {
 		return
 	}
 	b.Ended[f.Outcome.Result.String()]++

@@ -81,7 +81,11 @@ func (c *Card) Can(class Class) bool {
 	if models != nil && !slices.Contains(models, class.Model) {
 		return false
 	}
-	if can, told := c.Load.Can[class.Model]; told && can&class.Needs != class.Needs {
+	can, told := c.Load.Can[class.Model]
+	if !told {
+		can, told = c.Load.Can[""]
+	}
+	if told && can&class.Needs != class.Needs {
 		return false
 	}
 	_, known := c.Laws[class.Model]
