@@ -115,9 +115,13 @@ func (t *transcription) refuse(w http.ResponseWriter, r *http.Request, b *body, 
 // logRefusal logs what was answered. Messages to clients quote what they wrote, so only the code of a
 // client's own mistake is logged.
 func (t *transcription) logRefusal(problem *transcript.Error, fields ...zap.Field) {
-	fields = append(fields, zap.String("request", t.requestID), zap.Int("status", problem.Status), zap.String("code", problem.Code))
+	code, param := problem.Code, problem.Param
+	if problem == t.problem.Load() && problem.Status < 500 {
+		code, param = "upstream_refused", "" // a backend's words may quote what it was sent
+	}
+	fields = append(fields, zap.String("request", t.requestID), zap.Int("status", problem.Status), zap.String("code", code))
 	if problem.Status < 500 {
-		t.pool.log().Debug("request refused", append(fields, zap.String("param", problem.Param))...)
+		t.pool.log().Debug("request refused", append(fields, zap.String("param", param))...)
 		return
 	}
 	t.pool.log().Warn("request not served", append(fields, zap.String("message", problem.Message))...)
