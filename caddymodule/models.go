@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whisperpool/whisperpool/audio"
 	"github.com/whisperpool/whisperpool/scheduler"
 	"github.com/whisperpool/whisperpool/transcript"
 	"github.com/whisperpool/whisperpool/upstream"
@@ -28,10 +29,11 @@ type entry struct {
 	models []string // nil: any
 	told   bool     // models is known to hold
 	can    map[string]upstream.Can
+	plain  bool // its kind is not known to decode more than whisper.cpp does by itself
 }
 
 func (c *catalogue) add(m *member) {
-	e := entry{models: m.target.config.Models, told: m.target.config.Models != nil}
+	e := entry{models: m.target.config.Models, told: m.target.config.Models != nil, plain: plain(m.kind)}
 	if m.report != nil {
 		e.can = m.report.Can
 		if !e.told {
@@ -68,7 +70,23 @@ func (e *entry) able(model string) scheduler.Capability {
 	if !ok {
 		can = upstream.CanByName(model)
 	}
-	return capability(can)
+	if e.plain {
+		return capability(can)
+	}
+	return capability(can) | scheduler.CanContainers
+}
+
+// plain tells whether the kind is not known to decode every kind of audio file. One that is not found
+// out yet may be any.
+func plain(kind upstream.Kind) bool { return kind != nil && !kind.DecodesAll() }
+
+// containers is what a job needs for its kind of audio file: nothing where every backend decodes it, nor
+// where none is known to, for then whoever serves the model has to say.
+func (c *catalogue) containers(model string, needs scheduler.Capability, f audio.Format) scheduler.Capability {
+	if upstream.Plain(f) || !c.able(model, needs|scheduler.CanContainers) {
+		return 0
+	}
+	return scheduler.CanContainers
 }
 
 // able tells whether some backend may be sent a job for the model with these needs.

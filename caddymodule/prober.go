@@ -189,7 +189,10 @@ func (m *member) load(found finding) scheduler.Load {
 	load := scheduler.Load{Instance: found.report.Instance, Slots: found.report.Slots, Models: found.report.Models}
 	load.Can = map[string]scheduler.Capability{}
 	for _, model := range slices.Concat(m.target.config.Models, found.report.Models) {
-		load.Can[model] = (&entry{can: found.report.Can}).able(model)
+		load.Can[model] = (&entry{can: found.report.Can, plain: plain(found.kind)}).able(model)
+	}
+	if plain(found.kind) { // of others everything is assumed that is not told
+		load.Can[""] = (&entry{plain: true}).able("")
 	}
 	return load
 }

@@ -24,9 +24,10 @@ type Capability uint32
 
 // The capabilities that placement filters by.
 const (
-	CanTranslate Capability = 1 << iota // speech to English
-	CanWords                            // word timestamps
-	CanLanguages                        // other languages than English, and detection
+	CanTranslate  Capability = 1 << iota // speech to English
+	CanWords                             // word timestamps
+	CanLanguages                         // other languages than English, and detection
+	CanContainers                        // more kinds of audio file than whisper.cpp reads by itself
 )
 
 // Job is one transcription, told by what it costs and needs and never by its audio.
@@ -61,7 +62,7 @@ type Load struct {
 	Instance string                // changes when the server restarts; "" when not told
 	Slots    int                   // 0: not told
 	Models   []string              // nil: not told
-	Can      map[string]Capability // by model; missing: everything is assumed
+	Can      map[string]Capability // by model, "" for all others; missing: everything is assumed
 }
 
 // Result is how an attempt ended.

@@ -181,6 +181,9 @@ func (b *backend) serves(c *class) bool {
 		return false
 	}
 	can, told := b.load.Can[c.model]
+	if !told {
+		can, told = b.load.Can[""]
+	}
 	return !told || can&c.needs == c.needs
 }
 

@@ -1,6 +1,10 @@
 package upstream
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/whisperpool/whisperpool/audio"
+)
 
 // kinds are all kinds, in the order in which documentation and error messages list them.
 var kinds = []Kind{whisperPool{}, openAI{}, whisperServer{}}
@@ -21,4 +25,13 @@ func Names() []string {
 		names[i] = k.Name()
 	}
 	return names
+}
+
+// Plain tells whether every kind reads that kind of audio file: those that whisper.cpp decodes by itself.
+func Plain(f audio.Format) bool {
+	switch f {
+	case audio.WAV, audio.FLAC, audio.MP3, audio.OggVorbis:
+		return true
+	}
+	return false
 }

@@ -19,6 +19,8 @@ func (openAI) FreesOnCancel() bool { return false }
 
 func (openAI) DefaultSlots() int { return 1 }
 
+func (openAI) DecodesAll() bool { return true }
+
 // asks for as little as allows the client's answer to be made: json, which all servers and models
 // know, unless times are needed; then verbose_json, which more servers know than srt and vtt, and
 // which tells the length of the audio.

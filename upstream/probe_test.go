@@ -292,7 +292,7 @@ func TestKinds(t *testing.T) {
 	frees := map[string]bool{"whisperpool": true, "whisper_server": true, "openai": false}
 	for _, name := range Names() {
 		k, ok := ByName(name)
-		if !ok || k.Name() != name || k.DefaultSlots() != 1 || k.FreesOnCancel() != frees[name] {
+		if !ok || k.Name() != name || k.DefaultSlots() != 1 || k.FreesOnCancel() != frees[name] || k.DecodesAll() != (name != "whisper_server") {
 			t.Errorf("%s: %v", name, k)
 		}
 	}

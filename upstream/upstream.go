@@ -110,6 +110,8 @@ type Kind interface {
 	Probe(ctx context.Context, base *url.URL, p Prober) (Report, error)
 	// FreesOnCancel: closing the connection stops the work.
 	FreesOnCancel() bool
+	// DecodesAll tells whether the kind is known to read every kind of audio file, and not only [Plain].
+	DecodesAll() bool
 	// DefaultSlots is the parallelism when neither configuration nor report tells: 1.
 	DefaultSlots() int
 }

@@ -20,6 +20,9 @@ func (whisperServer) FreesOnCancel() bool { return true }
 
 func (whisperServer) DefaultSlots() int { return 1 }
 
+// DecodesAll: with --convert it has ffmpeg and does, but it does not tell.
+func (whisperServer) DecodesAll() bool { return false }
+
 // asks for the client's own format where it is a whisper.cpp client; else for JSON, in which an
 // error cannot pass for a transcript, with times where they are needed.
 func (whisperServer) asks(p transcript.Params) asked {

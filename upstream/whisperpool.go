@@ -18,6 +18,8 @@ func (whisperPool) FreesOnCancel() bool { return true }
 
 func (whisperPool) DefaultSlots() int { return 1 }
 
+func (whisperPool) DecodesAll() bool { return true }
+
 func (whisperPool) asks(p transcript.Params) asked {
 	a := asked{api: p.API, format: p.Format}
 	if p.Stream {
