@@ -150,6 +150,7 @@ func (t *transcription) prepare(r *http.Request, form *upload, api transcript.AP
 	if job.Needs, problem = t.needs(params); problem != nil {
 		return job, problem
 	}
+	job.Needs |= t.pool.catalogue.Load().containers(t.model, job.Needs, info.Format)
 	deadline, problem := t.deadline(r)
 	if problem != nil {
 		return job, problem
