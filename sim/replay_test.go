@@ -145,3 +145,87 @@ func TestRecordedFaults(t *testing.T) {
 		}
 	}
 }
+
+// aWorkload is jobs for two models, one a second of each, on three cards of which one does both.
+func aWorkload(jobs int) *recording.Workload {
+	card := func(name string, perSecond float64, models ...string) recording.Card {
+		c := recording.Card{Backend: scheduler.Backend{ID: scheduler.BackendID(name), Address: name + ":1", Class: "T4", Slots: 1, Models: models}, Laws: map[string]recording.MeasuredLaw{}}
+		for _, m := range models {
+			c.Laws[m] = recording.MeasuredLaw{Model: m, Fixed: 0.1, PerSecond: perSecond}
+		}
+		return c
+	}
+	w := &recording.Workload{
+		Classes: []recording.Class{{Model: "base"}, {Model: "large"}},
+		Cards:   []recording.Card{card("a", 0.05, "base"), card("b", 0.05, "large"), card("c", 0.03, "base", "large")},
+	}
+	for i := range jobs {
+		w.Jobs = append(w.Jobs, recording.Job{At: time.Duration(i/2) * time.Second, Class: int32(i % 2), Audio: 10, Told: 10, Luck: 1, Words: true})
+	}
+	return w
+}
+
+// TestRecordedJobsGoWhereTheyCan under every policy and peer.
+func TestRecordedJobsGoWhereTheyCan(t *testing.T) {
+	st := Replay(aWorkload(400))
+	outcomes, err := st.Compare(Rivals(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range outcomes {
+		r := o.Results[0]
+		if r.Errors != 0 || r.Jobs != 400 || len(r.Violations) > 0 || r.Ratio < 1 || r.Bound.Mean < 0.4-1e-9 {
+			t.Errorf("%s: %+v", o.Rival.Name(), r)
+		}
+	}
+	without, err := st.Apply([]Change{{-1, "b"}, {-1, "c"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, policy := range []string{"latency_aware", "haproxy_first", "p2c"} {
+		sc := without.At(1, 0)
+		sc.Policy = policy
+		if r := run(t, sc); r.Errors != 200 || math.IsNaN(r.Eta) || math.IsNaN(r.Ratio) {
+			t.Errorf("%s without a card for the large model: %+v", policy, r)
+		}
+	}
+	more, err := st.Apply([]Change{{1, "H100"}, {1, "b"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if law := more.Cards[3].Recorded.Laws["large"]; law.Of(10) <= 0 || more.Cards[4].Recorded != st.Cards[1].Recorded {
+		t.Errorf("new cards: %+v, %+v", more.Cards[3], more.Cards[4])
+	}
+	if r := run(t, more.At(1, 0)); r.Errors != 0 || r.Mean >= outcomes[0].Results[0].Mean {
+		t.Errorf("with more cards: %+v", r)
+	}
+	if _, err := st.Apply([]Change{{1, "GTX"}}); err == nil {
+		t.Error("a card of a class that nobody knows")
+	}
+}
+
+// TestRecordedClientsLeave as they did, or at their deadlines, waiting or running, under the scheduler and peers.
+func TestRecordedClientsLeave(t *testing.T) {
+	w := aWorkload(0)
+	for i := range 12 { // at once for the base model: on a and c, one after the other
+		j := recording.Job{Audio: 100, Told: 100, Luck: 1, Words: true}
+		switch i {
+		case 1: // while it runs
+			j.Leaves = time.Second
+		case 9: // while it waits
+			j.Leaves = 2 * time.Second
+		case 10:
+			j.Deadline = 3 * time.Second
+		case 11: // served before
+			j.Leaves = time.Hour
+		}
+		w.Jobs = append(w.Jobs, j)
+	}
+	for _, policy := range []string{"latency_aware", "haproxy_first", "caddy_least_conn"} {
+		sc := Replay(w).At(1, 0)
+		sc.Policy = policy
+		if r := run(t, sc); r.Left != 2 || r.Errors != 1 || r.Jobs != 12 {
+			t.Errorf("%s: %d left, %d errors of %d", policy, r.Left, r.Errors, r.Jobs)
+		}
+	}
+}
