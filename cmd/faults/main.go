@@ -46,7 +46,7 @@ type options struct {
 	out      string
 	run      *regexp.Regexp
 	short    bool
-	peers    bool
+	fronts   []frontKind
 	list     bool
 	jobs     int
 }
@@ -77,7 +77,8 @@ func parse(args []string, w io.Writer) (options, error) {
 	f.StringVar(&o.out, "out", "run/faults", "`folder` for the figures (JSON) and all logs")
 	pattern := f.String("run", "", "run only scenarios whose number or name matches this regular `expression`")
 	f.BoolVar(&o.short, "short", false, "only those that are quick, and shorter: under five minutes")
-	f.BoolVar(&o.peers, "peers", false, "also put stock Caddy's reverse_proxy and HAProxy through them")
+	peers := f.Bool("peers", false, "also put stock Caddy's reverse_proxy and HAProxy through them")
+	fronts := f.String("fronts", string(ours), "balancers, comma-separated: whisperpool, caddy, haproxy")
 	f.BoolVar(&o.list, "list", false, "list the scenarios and stop")
 	f.IntVar(&o.jobs, "jobs", 4, "scenarios `count` that run side by side")
 	if err := f.Parse(args); err != nil {
@@ -88,6 +89,16 @@ func parse(args []string, w io.Writer) (options, error) {
 	}
 	if o.jobs < 1 {
 		return o, errors.New("-jobs must be at least 1")
+	}
+	if *peers {
+		*fronts = "whisperpool,caddy,haproxy"
+	}
+	for name := range strings.SplitSeq(*fronts, ",") {
+		kind := frontKind(strings.TrimSpace(name))
+		if !slices.Contains([]frontKind{ours, stockCaddy, haproxy}, kind) {
+			return o, fmt.Errorf("-fronts: there is no balancer %q here; there are whisperpool, caddy and haproxy", kind)
+		}
+		o.fronts = append(o.fronts, kind)
 	}
 	var err error
 	if o.run, err = regexp.Compile("(?i)" + *pattern); err != nil {
@@ -129,12 +140,12 @@ func command(ctx context.Context, args []string, out, say io.Writer) (held bool,
 	if err := raiseFiles(); err != nil {
 		return false, err
 	}
-	kinds, notes := o.fronts()
-	for _, note := range notes {
-		fmt.Fprintln(say, note)
+	if _, err := find("haproxy"); err != nil && slices.Contains(o.fronts, haproxy) {
+		fmt.Fprintln(say, "without HAProxy:", err)
+		o.fronts = slices.DeleteFunc(o.fronts, func(k frontKind) bool { return k == haproxy })
 	}
 	r := newRun(o, say)
-	r.all(ctx, chosen, kinds)
+	r.all(ctx, chosen, o.fronts)
 	if err := r.keep(); err != nil {
 		return false, err
 	}
@@ -143,19 +154,6 @@ func command(ctx context.Context, args []string, out, say io.Writer) (held bool,
 		return false, errors.New("interrupted")
 	}
 	return r.held(), nil
-}
-
-// fronts are the kinds of balancer that are put through it.
-func (o options) fronts() (kinds []frontKind, notes []string) {
-	kinds = []frontKind{ours}
-	if !o.peers {
-		return kinds, nil
-	}
-	kinds = append(kinds, stockCaddy)
-	if _, err := find("haproxy"); err != nil {
-		return kinds, []string{"without HAProxy: " + err.Error()}
-	}
-	return append(kinds, haproxy), nil
 }
 
 // raiseFiles lets this process have as many sockets as it may.
