@@ -170,11 +170,7 @@ func (r *run) one(ctx context.Context, s scenario, kind frontKind) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.results = append(r.results, res)
-	text := res.Measured
-	if res.Error != "" {
-		text += " ERROR: " + res.Error
-	}
-	fmt.Fprintf(r.say, "%6.0f s  %-8s %-11s %-5s %s: %s\n", time.Since(r.began).Seconds(), res.verdict(), kind, s.ID, s.Name, text)
+	fmt.Fprintf(r.say, "%6.0f s  %-8s %-11s %-5s %s: %s\n", time.Since(r.began).Seconds(), res.verdict(), kind, s.ID, s.Name, res.text())
 }
 
 // held: every scenario of ours was; what other balancers do is for comparison.

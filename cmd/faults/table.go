@@ -46,30 +46,31 @@ func (r *run) keep() error {
 	return os.WriteFile(filepath.Join(r.out, "faults.json"), append(encoded, '\n'), 0o644)
 }
 
-// table prints what was measured, and a line for each theme.
+// table prints what was measured, a row for each scenario with a column for each balancer, and a line
+// for each theme.
 func (r *run) table(out io.Writer) {
-	peers := slices.ContainsFunc(r.results, func(res result) bool { return res.Front != string(ours) })
 	fmt.Fprintf(out, "\n%d processors, load average %s at the beginning; took %s\n", runtime.NumCPU(), r.load, time.Since(r.began).Round(time.Second))
-	fmt.Fprint(out, "\n| # | scenario | criterion | ")
-	if peers {
-		fmt.Fprint(out, "balancer | ")
+	fmt.Fprint(out, "\n| # | scenario | criterion |")
+	for _, kind := range r.fronts {
+		fmt.Fprintf(out, " %s |", kind)
 	}
-	fmt.Fprint(out, "measured | |\n|---|---|---|---|---|")
-	if peers {
-		fmt.Fprint(out, "---|")
-	}
-	fmt.Fprintln(out)
+	fmt.Fprintf(out, "\n|---|---|---|%s\n", strings.Repeat("---|", len(r.fronts)))
 	cell := func(s string) string { return strings.ReplaceAll(s, "|", "/") }
-	for _, res := range r.results {
-		fmt.Fprintf(out, "| %s | %s | %s | ", res.ID, cell(res.Name), cell(res.Criterion))
-		if peers {
-			fmt.Fprintf(out, "%s | ", res.Front)
+	for i, res := range r.results {
+		if i > 0 && r.results[i-1].ID == res.ID {
+			continue
 		}
-		measured := res.Measured
-		if res.Error != "" {
-			measured += " (not measured: " + res.Error + ")"
+		fmt.Fprintf(out, "| %s | %s | %s |", res.ID, cell(res.Name), cell(res.Criterion))
+		for _, kind := range r.fronts {
+			text := "-" // makes no sense there
+			for _, of := range r.results[i:] {
+				if of.ID == res.ID && of.Front == string(kind) {
+					text = "**" + of.verdict() + "**: " + of.text()
+				}
+			}
+			fmt.Fprintf(out, " %s |", cell(text))
 		}
-		fmt.Fprintf(out, "%s | %s |\n", cell(measured), res.verdict())
+		fmt.Fprintln(out)
 	}
 	fmt.Fprintln(out)
 	for _, t := range themes {
@@ -77,6 +78,14 @@ func (r *run) table(out io.Writer) {
 			fmt.Fprintln(out, line)
 		}
 	}
+}
+
+// text is what was measured, and why it could not be.
+func (r result) text() string {
+	if r.Error == "" {
+		return r.Measured
+	}
+	return strings.TrimSpace(r.Measured + " (not measured: " + r.Error + ")")
 }
 
 // tally is a theme's line: how many of its scenarios held.
