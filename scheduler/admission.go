@@ -153,7 +153,7 @@ func (s *Scheduler) drainOf(c, shared *class) (d drain) {
 // freeIn is how long it takes until a slot of the backend is free.
 func (s *Scheduler) freeIn(b *backend) time.Duration {
 	pause := max(0, b.health.pausedUntil.Sub(s.now))
-	if len(b.running) < b.slots() {
+	if len(b.running) < s.limit(b) {
 		return pause
 	}
 	free := time.Duration(math.MaxInt64)

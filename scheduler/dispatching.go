@@ -45,6 +45,9 @@ func (s *Scheduler) dispatch(j *job, b *backend, chosen *Candidate, reason Reaso
 	// a half-open backend shows is waited for.
 	last := j.paid+1 >= s.cfg.Attempts || !a.pass.Probe && !another(c, b)
 	b.start(a, s.now)
+	b.lastModel = c.modelIndex
+	a.expect()
+	s.watchAt = min(s.watchAt, a.late(), a.overdue())
 	a.timeout = s.giveUpAfter(a, last)
 	s.attempts[a.id] = a
 	j.running = a

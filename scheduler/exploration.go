@@ -32,6 +32,7 @@ func (s *Scheduler) offerSome(c *class, j *job) (idle bool) {
 		m := &c.members[i]
 		m.open = again || !j.failedAt(m.backend)               // (1)
 		m.open = m.open && (!m.probing || s.mayProbe(c, j, m)) // (2)
+		m.open = m.open && (m.backend.cold == 0 || m.probing || c.mayWarm(j))
 	}
 	known := c.knownFor(j)
 	s.round.few, s.round.fewOf = s.round.few[:0], s.round.fewOf[:0]

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/whisperpool/whisperpool/scheduler/breaker"
@@ -50,6 +51,17 @@ type health struct {
 	outSince    Instant
 	asked       Instant // when a Probe was last decided
 	wasAsked    bool
+
+	cause      Cause  // why the breaker opened, 0 while it is closed
+	why        string // the same in words
+	slow       slowness
+	suspicion  Cause   // NoWords or RefusesAll: a trial is to show; else 0
+	silentRow  int     // answers without words running,
+	silentFrom Instant // and when the first of them came
+	refusedRow int     // client faults running,
+	refusedAt  Instant // and when the first of them came
+	lastWords  Instant // the last answer with words; only meaningful when hadWords
+	hadWords   bool
 }
 
 func newHealth(s *Scheduler, checked bool) health {
@@ -71,9 +83,14 @@ func (h *health) setChecked(checked bool) {
 }
 
 // restarted: another instance answers at the address, so it is asked again at once.
-func (h *health) restarted(now Instant) {
+func (b *backend) restarted(now Instant) {
+	h := &b.health
 	h.pausedUntil, h.busyRow = 0, 0
 	h.breaker.Shorten(time.Duration(now))
+	h.slow = slowness{}
+	h.silentRow, h.refusedRow, h.suspicion = 0, 0, 0
+	b.proven = false
+	b.warmUp()
 }
 
 // probed takes in a health check; one of a backend that is gone is ignored.
@@ -93,6 +110,9 @@ func (s *Scheduler) probed(e Probed) {
 	case e.Healthy: // (1)
 		if h.condition == down {
 			h.breaker.Shorten(time.Duration(s.now) + s.cfg.Breaker.OpenFor)
+		}
+		if h.condition == down || h.condition == loading {
+			b.warmUp()
 		}
 		h.condition, h.strikes = up, 0
 	case e.Loading: // (2)
@@ -121,6 +141,7 @@ func (s *Scheduler) judge(a *attempt, o Outcome) {
 		b.served++
 		h.condition, h.strikes, h.busyRow = up, 0, 0
 		verdict = breaker.Good
+		b.succeeded(s.now)
 	case Failed, Died:
 		b.failed++
 		verdict = breaker.Bad
@@ -138,9 +159,26 @@ func (s *Scheduler) judge(a *attempt, o Outcome) {
 	case Loading:
 		h.condition = loading
 		h.awayUntil = s.now.Add(awayPause)
+		b.warmUp()
 	case ClientError, Aborted: // say nothing of it
 	}
-	h.breaker.End(time.Duration(s.now), a.pass, verdict)
+	s.turn(b, h.breaker.End(time.Duration(s.now), a.pass, verdict), o)
+	s.strike(a, o)
+	if a.gaveUp(s.now, o) {
+		s.gaveUpOn(a)
+	}
+}
+
+// gaveUpOn leaves a backend alone on which attempts were given up running: it hangs, and would catch one more
+// job each time.
+func (s *Scheduler) gaveUpOn(a *attempt) {
+	b, w := a.backend, &a.backend.health.slow
+	if b.answeredSince(a.started) {
+		return
+	}
+	if w.givenUp++; w.givenUp >= givenUpMax && s.mayLeaveOut(b) {
+		s.trip(b, Overdue, fmt.Sprintf("%d jobs running were given up there, the last after %v", w.givenUp, s.now.Sub(a.started).Round(time.Second)))
+	}
 }
 
 // pause leaves the backend alone for a while and says whether that was once too often.
@@ -168,7 +206,7 @@ func (h *health) away() bool {
 
 // takes says whether new jobs may be sent there, now or when a slot or a pause ends.
 func (b *backend) takes(now Instant) bool {
-	return !b.draining && b.health.condition == up && b.health.breaker.Admits(time.Duration(now))
+	return !b.draining && !b.Drained && b.health.condition == up && b.health.breaker.Admits(time.Duration(now))
 }
 
 // sound says whether it takes jobs and no doubt about it is left.
@@ -180,7 +218,7 @@ func (b *backend) sound(now Instant) bool {
 func (b *backend) comesBack(now Instant) (at Instant, ok bool) {
 	h := &b.health
 	switch {
-	case b.draining:
+	case b.draining, b.Drained:
 		return 0, false
 	case h.away():
 		return h.awayUntil, true
@@ -197,7 +235,7 @@ func (b *backend) comesBack(now Instant) (at Instant, ok bool) {
 // ask has a prober look at the backend now, unless one was asked a moment ago.
 func (s *Scheduler) ask(b *backend) {
 	h := &b.health
-	if b.draining || h.wasAsked && s.now.Sub(h.asked) < probeGap {
+	if b.draining || b.Drained || h.wasAsked && s.now.Sub(h.asked) < probeGap {
 		return
 	}
 	h.asked, h.wasAsked = s.now, true
@@ -209,6 +247,8 @@ func (b *backend) state(now Instant) string {
 	switch h := &b.health; {
 	case b.draining:
 		return stateDraining
+	case b.Drained:
+		return stateDrained
 	case h.condition == unknown:
 		return stateUnknown
 	case h.condition == loading:

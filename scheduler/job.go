@@ -46,6 +46,7 @@ type job struct {
 	failedOn   []*backend // not to be asked again while there is another
 	canceled   bool
 	committed  bool
+	winner     *attempt // the attempt that committed or succeeded while another ran
 
 	last        Outcome
 	lastBackend BackendID
@@ -96,6 +97,7 @@ type attempt struct {
 	pass     breaker.Pass
 	started  Instant
 	guess    time.Duration // the service time that placement counted with, 0 when nothing was known
+	expected time.Duration // what it ought to take by what was learned, 0 when that is too little
 	timeout  time.Duration
 	areaThen float64 // of the backend when it started, see backend.area
 	aborted  bool

@@ -13,8 +13,9 @@ func (s *Scheduler) review() {
 		h := &b.health
 		if h.away() && s.now >= h.awayUntil {
 			h.condition = up
+			b.warmUp()
 		}
-		out := h.condition != up || h.breaker.State(time.Duration(s.now)) != breaker.Closed
+		out := b.Drained || h.condition != up || h.breaker.State(time.Duration(s.now)) != breaker.Closed
 		if out && !h.out {
 			h.outSince = s.now
 		}

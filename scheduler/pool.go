@@ -26,6 +26,9 @@ type backend struct {
 	health    health
 	served    uint64
 	failed    uint64
+	cold      int  // jobs that its slow start still lasts
+	proven    bool // the instance has answered a job
+	lastModel int  // of the last attempt, for trials
 
 	// Scratch space of a placement round.
 	idle     int             // slots that a job could start in at once
@@ -48,6 +51,9 @@ func (s *Scheduler) configurePool() {
 			b = &backend{areaAt: s.now}
 			s.byID[told.ID] = b
 			s.introduce(b, told)
+			if len(s.jobs) > 0 { // new while there is work
+				b.warmUp()
+			}
 		} else {
 			s.reconfigure(b, told)
 		}
@@ -74,6 +80,7 @@ func (s *Scheduler) introduce(b *backend, told Backend) {
 	b.load = Load{}
 	b.speeds, b.presumed = nil, ""
 	b.discovery = discovery{}
+	b.cold, b.proven = 0, false
 	b.health = newHealth(s, told.Checked)
 	b.draining = false
 	s.recall(b)
@@ -135,7 +142,7 @@ func (s *Scheduler) reported(e Reported) {
 	} else if before != "" && before != b.load.Instance { // another server at a known address starts anew
 		s.unlearn(b)
 		if was.Instance != "" {
-			b.health.restarted(s.now)
+			b.restarted(s.now)
 		}
 	}
 	if b.load.Slots <= 0 {

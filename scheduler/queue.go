@@ -15,6 +15,7 @@ type class struct {
 	flowOf     map[Tenant]*flow
 	levels     [bands]int
 	waiting    int
+	shortOnes  int // of them, see job.isShort
 	waitingIn  [bands]int
 	units      [bands]float64 // cost of the jobs that wait, in units of defaultCost
 	serving    []*backend     // those configured or reported for it, whatever state they are in
@@ -96,6 +97,9 @@ func (s *Scheduler) enqueue(j *job) {
 	j.flow, j.queued, j.queuedSince = f, true, s.now
 	units := defaultUnits(j.AudioSeconds)
 	c.waiting++
+	if j.isShort() {
+		c.shortOnes++
+	}
 	c.waitingIn[j.band]++
 	c.units[j.band] += units
 	s.waiting++
@@ -194,6 +198,9 @@ func (s *Scheduler) dequeue(j *job) {
 	j.flow, j.queued = nil, false
 	units := defaultUnits(j.AudioSeconds)
 	c.waiting--
+	if j.isShort() {
+		c.shortOnes--
+	}
 	c.waitingIn[j.band]--
 	if c.units[j.band] -= units; c.waitingIn[j.band] == 0 {
 		c.units[j.band] = 0 // no rounding error outlives the queue

@@ -129,11 +129,11 @@ func (s *Scheduler) follow(j *job, a *attempt, o Outcome) {
 		j.turnedAway++
 	}
 	if j.paid >= s.cfg.Attempts || j.died >= diedMax || j.turnedAway >= turnedAwayMax || j.deaths >= deathsMax { // (5)
-		hint := retryAfterMin
 		if j.deaths >= deathsMax {
-			hint = 0
+			s.settle(j, Poison, 0)
+		} else {
+			s.settle(j, Exhausted, retryAfterMin)
 		}
-		s.settle(j, Exhausted, hint)
 		return
 	}
 	j.notBefore = s.now.Add(min(repeatPause<<max(0, len(j.failedOn)-1), repeatPauseMax)) // (6)

@@ -64,7 +64,7 @@ func (s *Scheduler) survey() (worthwhile bool) {
 		b.number, b.idle = i, 0
 		b.taking, b.halfOpen = b.takes(s.now), b.health.breaker.State(time.Duration(s.now)) == breaker.HalfOpen
 		if b.taking && s.now >= b.health.pausedUntil {
-			b.idle = max(0, b.slots()-len(b.running))
+			b.idle = max(0, s.limit(b)-len(b.running))
 			if b.halfOpen {
 				b.idle = min(b.idle, 1)
 			}
@@ -101,7 +101,7 @@ func (s *Scheduler) surveyBusy(b *backend) {
 	for _, a := range b.running {
 		b.busy = append(b.busy, a.remaining(s.now))
 	}
-	slots := b.slots()
+	slots := s.limit(b)
 	if over := len(b.busy) - slots; over > 0 { // it had more slots before: the first to end free none
 		slices.Sort(b.busy)
 		b.busy = slices.Delete(b.busy, 0, over)
@@ -170,7 +170,7 @@ func (s *Scheduler) bind(c *class) {
 	for i := range c.members {
 		m := &c.members[i]
 		s.rate(c, m)
-		if m.theta == 0 || m.unsure() || m.probing {
+		if m.theta == 0 || m.unsure() || m.probing || m.backend.cold > 0 {
 			c.plain = false
 		}
 		c.refresh(i)
@@ -203,7 +203,7 @@ func (s *Scheduler) rate(c *class, m *member) {
 		return
 	}
 	b := m.backend
-	m.held = m.speed.Theta(b.occupancyNext())
+	m.held = m.speed.Theta(b.occupancyNext()) * b.handicap(s.now)
 	m.theta = m.held
 	if m.speed.Stale(time.Duration(s.now)) {
 		var best float64

@@ -51,6 +51,7 @@ type Scheduler struct {
 	jobs       map[JobID]*job // unsettled
 	attempts   map[AttemptID]*attempt
 	expiries   expiries // of the jobs that wait
+	watchAt    Instant  // when one of the attempts that run is to be looked at
 
 	shapes     map[shapeKey]*estimator.Shape
 	remembered []remembered // the last to go last
@@ -118,6 +119,7 @@ func New(cfg Config, policy func(name string) (Policy, bool)) (*Scheduler, error
 		jobs:     make(map[JobID]*job),
 		attempts: make(map[AttemptID]*attempt),
 
+		watchAt:    never,
 		tenantByID: make(map[Tenant]*tenant),
 		shapes:     make(map[shapeKey]*estimator.Shape),
 	}
@@ -165,11 +167,15 @@ func (s *Scheduler) Step(now Instant, ev Event) []Decision {
 	}
 	s.hasWake = false
 	s.expire()
+	s.watch()
 	s.review()
 	s.place(arrived)
 	s.refuse()
 	s.admit(arrived)
 	s.wakeForQueue()
+	if s.watchAt != never {
+		s.wakeAt(s.watchAt)
+	}
 	return s.out
 }
 

@@ -82,6 +82,7 @@ const (
 	stateOpen     = "open"
 	stateHalfOpen = "half-open"
 	stateDraining = "draining"
+	stateDrained  = "drained"
 )
 
 // Snapshot copies what the scheduler knows, as of the last step.
@@ -105,7 +106,7 @@ func (s *Scheduler) SnapshotAt(now Instant) Snapshot {
 
 func (s *Scheduler) snapshotOf(b *backend, models []string, now Instant) BackendSnapshot {
 	out := BackendSnapshot{
-		ID: b.ID, Address: b.Address, Class: b.Class, State: b.state(now), Usable: b.takes(now),
+		ID: b.ID, Address: b.Address, Class: b.Class, State: b.state(now), Why: b.whyNot(now), Usable: b.takes(now),
 		Slots: b.slots(), Outstanding: len(b.running), Models: slices.Sorted(slices.Values(b.modelsServed())),
 		Can: maps.Clone(b.load.Can), Instance: b.load.Instance, Served: b.served, Failed: b.failed,
 	}

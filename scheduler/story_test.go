@@ -131,6 +131,15 @@ func describe(d scheduler.Decision) string {
 		return s
 	case scheduler.Probe:
 		return fmt.Sprintf("probe %s", d.Backend)
+	case scheduler.Judged:
+		s := fmt.Sprintf("%s %s", d.Backend, d.Verdict)
+		if d.Cause > 0 {
+			s += fmt.Sprintf(": %s", d.Cause)
+		}
+		if d.For > 0 {
+			s += fmt.Sprintf(", for %v", d.For.Round(time.Millisecond))
+		}
+		return s
 	}
 	return fmt.Sprintf("%T", d)
 }
@@ -145,6 +154,9 @@ func (st *story) state() {
 		}
 		for _, sp := range b.Speeds {
 			fmt.Fprintf(&st.out, ", %s %v (n=%d)", sp.Model, sp.TenSeconds.Round(time.Millisecond), sp.Observations)
+		}
+		if b.Why != "" {
+			fmt.Fprintf(&st.out, ": %s", b.Why)
 		}
 		st.out.WriteByte('\n')
 	}
@@ -180,6 +192,7 @@ func configOf(d *datadriven.TestData) (cfg scheduler.Config, at scheduler.Instan
 			backend.Models = strings.Split(m, ",")
 		}
 		_, backend.Checked = b.args["checked"]
+		_, backend.Drained = b.args["drained"]
 		_, backend.Discover = b.args["discover"]
 		if law, ok := b.args["prior"]; ok {
 			fixed, per, _ := strings.Cut(law, "+")

@@ -1,8 +1,9 @@
 // Package breaker decides when one backend is left alone after failures, and for how long. It wraps
 // sony/gobreaker's two-step circuit breaker, whose state machine it keeps, and takes from it what
-// does not suit jobs that run for minutes: the window (Interval is 0), the clock (Timeout is a
-// nanosecond, and only openUntil counts) and the rule for tripping (ReadyToTrip returns a verdict
-// reached here). To its callers it is as pure as the scheduler: time and chance are arguments.
+// does not suit jobs that run for minutes: the window (Interval is 0; the one here counts attempts), the
+// clock (Timeout is a nanosecond, and only openUntil counts) and the rule for tripping (ReadyToTrip
+// returns a verdict reached here). To its callers it is as pure as the scheduler: time and chance are
+// arguments. What a breaker cannot see by itself, such as slowness, is for its caller to Trip it for.
 //
 // Every pass that Begin gives must come back through End, whatever became of the job, or a half-open
 // breaker would wait for it for ever.
@@ -10,6 +11,7 @@ package breaker
 
 import (
 	"errors"
+	"math/bits"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -35,6 +37,19 @@ const (
 	Ignored         // says nothing: cancelled, or the client's fault
 )
 
+// Change is what a verdict or a trip did to a breaker.
+type Change uint8
+
+// The changes.
+const (
+	Unchanged     Change = iota
+	OpenedByRow          // Options.Failures bad verdicts running
+	OpenedByRatio        // half of the last attempts were bad
+	OpenedByProbe        // the half-open attempt was bad
+	OpenedByTrip
+	ClosedAgain
+)
+
 // Options are the limits; all must be positive.
 type Options struct {
 	Failures   int           // that many bad verdicts running trip it
@@ -44,6 +59,11 @@ type Options struct {
 
 const (
 	jitter = 0.2 // of the open time, both ways, so that backends that fell together do not return together
+	// Half of the last window verdicts trip it, once there are windowLeast (scheduling notes, 8.5). So does
+	// a backend that fails every other time and never thrice running.
+	window      = 20
+	windowLeast = 8
+	windowShare = 0.5
 	// goodToForget is how many good verdicts make an opening forgotten, so that the next one is short again.
 	goodToForget = 10
 	// openMin keeps half-open out of the instant of the trip: gobreaker's own clock has to have
@@ -67,6 +87,8 @@ type Breaker struct {
 
 	tripped   bool          // the verdict that ReadyToTrip hands on
 	bad       int           // bad verdicts running, while closed
+	recent    uint32        // the last verdicts while closed, a bit each, 1 for bad; the lowest is the last
+	counted   int           // of them, at most window
 	good      int           // good verdicts since it closed
 	openings  int           // since they were last forgotten
 	openedAt  time.Duration // the last opening
@@ -168,29 +190,65 @@ func (b *Breaker) halfOpen() func(error) {
 	}
 }
 
-// End gives a pass back with what the attempt showed.
-func (b *Breaker) End(now time.Duration, p Pass, v Verdict) {
+// End gives a pass back with what the attempt showed, and tells what that changed.
+func (b *Breaker) End(now time.Duration, p Pass, v Verdict) Change {
 	switch {
 	case p.generation != b.generation: // began before the last change of state
 	case p.Probe:
-		b.endProbe(now, v)
+		return b.endProbe(now, v)
 	case v == Good:
 		if b.bad > 0 { // one good verdict after another tells gobreaker nothing
 			b.record(nil)
 		}
 		b.bad = 0
+		b.count(0)
 		if b.good++; b.good >= goodToForget {
 			b.openings = 0
 		}
 	case v == Bad:
-		if b.bad++; b.bad >= b.options.Failures {
-			b.tripped = true
-		}
+		b.bad++
+		b.count(1)
+		row := b.bad >= b.options.Failures
+		b.tripped = row || b.counted >= windowLeast && float64(b.Bad()) >= windowShare*float64(b.counted)
 		b.record(errBad)
 		if b.tripped {
 			b.open(now)
 		}
+		switch {
+		case b.closed:
+		case row:
+			return OpenedByRow
+		default:
+			return OpenedByRatio
+		}
 	}
+	return Unchanged
+}
+
+// Trip opens a closed breaker for a reason of the caller's; one that is not closed stays as it is.
+func (b *Breaker) Trip(now time.Duration) Change {
+	if !b.closed {
+		return Unchanged
+	}
+	b.tripped = true
+	b.record(errBad)
+	b.open(now)
+	return OpenedByTrip
+}
+
+// Counted is how many of the last attempts the ratio goes by, and Bad how many of these were bad. They are
+// kept while it is open, of the time before.
+func (b *Breaker) Counted() int { return b.counted }
+
+// Row is how many bad verdicts were running when it last opened for them, or are.
+func (b *Breaker) Row() int { return b.bad }
+
+// Bad is told at Counted.
+func (b *Breaker) Bad() int { return bits.OnesCount32(b.recent) }
+
+func (b *Breaker) count(bad uint32) {
+	b.recent = (b.recent<<1 | bad) & (1<<window - 1)
+	b.counted = min(b.counted+1, window)
 }
 
 // record tells gobreaker of a verdict while closed, with a pair taken now rather than at the
@@ -201,20 +259,24 @@ func (b *Breaker) record(err error) {
 	}
 }
 
-func (b *Breaker) endProbe(now time.Duration, v Verdict) {
+func (b *Breaker) endProbe(now time.Duration, v Verdict) Change {
 	done := b.probe
 	b.probe = nil
 	switch v {
 	case Good:
 		done(nil)
 		b.closed, b.bad, b.good, b.tripped = true, 0, 1, false
+		b.recent, b.counted = 0, 0
 		b.generation++
+		return ClosedAgain
 	case Bad:
 		done(errBad)
 		b.open(now)
+		return OpenedByProbe
 	default: // frees the place for another probe
 		done(errIgnored)
 	}
+	return Unchanged
 }
 
 // open starts an opening, twice as long as the one before.
