@@ -41,8 +41,11 @@ func (App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "whisper_pool", New: func() caddy.Module { return new(App) }}
 }
 
-// Provision makes the metrics known to this configuration's registry.
+// Provision makes the metrics known to this configuration's registry, and has a second signal noticed.
 func (a *App) Provision(ctx caddy.Context) error {
+	if err := watchSignals(ctx); err != nil {
+		return err
+	}
 	return registerMetrics(ctx.GetMetricsRegistry())
 }
 
@@ -50,6 +53,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 // agree on what governs its backends, and no backend may be in two pools, since each would count
 // its slots alone.
 func (a *App) stage(ctx caddy.Context, h *Handler, pool *Pool) error {
+	watchShutdown(ctx, pool)
 	text, err := canonical(h.governs())
 	if err != nil {
 		return err
@@ -73,7 +77,7 @@ func (a *App) stage(ctx caddy.Context, h *Handler, pool *Pool) error {
 			continue
 		}
 		if s.generation.text != text {
-			return errors.New("another site has a pool of this name with other backends, policy, queue, breaker, attempts or record; " +
+			return errors.New("another site has a pool of this name with other backends, policy, queue, breaker, attempts, retry_budget, hedge or record; " +
 				"these must be equal (write them once in a snippet and import it), or give one of the pools another name")
 		}
 		s.generation.include(h)

@@ -25,8 +25,9 @@ import (
 )
 
 // staleWithin is how soon after the request was written an old connection must break to count as one
-// that the backend had closed already. One that breaks later died with our request on it.
-const staleWithin = 2 * time.Second
+// that the backend had closed already: the answer to the first bytes takes a round trip. One that breaks
+// later died with our request on it.
+const staleWithin = 250 * time.Millisecond
 
 // try runs one attempt of the job. The dispatcher calls it, and ends it through ctx alone.
 func (t *transcription) try(ctx context.Context, a dispatcher.Attempt) scheduler.Outcome {
@@ -39,12 +40,14 @@ func (t *transcription) try(ctx context.Context, a dispatcher.Attempt) scheduler
 	if kind == nil {
 		return scheduler.Outcome{Result: scheduler.Loading, Detail: "the backend's address just changed and it has not been asked yet"}
 	}
+	if ctx.Err() != nil {
+		return scheduler.Outcome{Result: scheduler.Aborted} // the upload may be given back already
+	}
 	m.running.Add(1)
 	defer m.running.Add(-1)
-	t.pool.running.Add(1)
-	defer t.pool.running.Add(-1)
-	t.pool.tenants.add(t.tenant, -1)
-	defer t.pool.tenants.add(t.tenant, 1)
+	if !t.trial {
+		defer t.runs()()
+	}
 	began := time.Now()
 	var way way
 	outcome := t.attempt(ctx, a, b, kind, &way)
@@ -52,9 +55,19 @@ func (t *transcription) try(ctx context.Context, a dispatcher.Attempt) scheduler
 	countAttempt(t.pool.name, b, outcome.Result, took)
 	t.logAttempt(a, b, outcome, took)
 	if ctx.Err() != nil && way.atWork() && !kind.FreesOnCancel() {
-		sitOut(a.Predicted - took)
+		t.pool.sitOut(a.Predicted - took)
 	}
 	return outcome
+}
+
+// runs counts the job as one that does not wait, until the attempt is over.
+func (t *transcription) runs() (over func()) {
+	t.pool.running.Add(1)
+	t.pool.tenants.add(t.tenant, -1)
+	return func() {
+		t.pool.tenants.add(t.tenant, 1)
+		t.pool.running.Add(-1)
+	}
 }
 
 // sitOutShare is how much of what was left of an attempt is sat out. It is less than all, for an attempt
@@ -62,9 +75,16 @@ func (t *transcription) try(ctx context.Context, a dispatcher.Attempt) scheduler
 const sitOutShare = 0.95
 
 // sitOut keeps the slot of an attempt that was ended on a backend that does not notice, and goes on, for
-// what was left of the time that it was predicted to take. Nothing is known to end that sooner.
-func sitOut(left time.Duration) {
-	<-time.After(time.Duration(sitOutShare * float64(left)))
+// what was left of the time that it was predicted to take. Nothing but the process's end is known to end that
+// sooner.
+func (p *Pool) sitOut(left time.Duration) {
+	timer := time.NewTimer(time.Duration(sitOutShare * float64(left)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.closing.Done():
+	case <-p.life.Done():
+	}
 }
 
 func (t *transcription) logAttempt(a dispatcher.Attempt, b *backend, outcome scheduler.Outcome, took time.Duration) {
@@ -101,12 +121,14 @@ func (t *transcription) attempt(ctx context.Context, a dispatcher.Attempt, b *ba
 	}
 	switch verdict.Class {
 	case upstream.OK:
-		if !a.Commit() {
+		if !t.trial && !a.Commit() {
 			return scheduler.Outcome{Result: scheduler.Aborted}
 		}
-		t.answered(verdict.Answer, time.Since(began))
+		t.answered(a, verdict, time.Since(began))
 		return scheduler.Outcome{
-			Result: scheduler.Success, AudioSeconds: verdict.Answer.AudioSeconds, Words: verdict.Answer.Words, Detail: verdict.Detail,
+			// A length that can't be the upload's makes a speed that can't be learned from.
+			Result: scheduler.Success, AudioSeconds: verdict.Answer.AudioSeconds, Words: verdict.Answer.Words && !verdict.Answer.Doubtful,
+			Detail: verdict.Detail,
 		}
 	case upstream.ClientFault:
 		t.refused(verdict.Problem)
@@ -135,6 +157,9 @@ func (t *transcription) broken(ctx context.Context, b *backend, reached bool, er
 		return scheduler.Outcome{Result: scheduler.ClientError, Detail: "spool: " + own.Error()} // not the backend's fault
 	}
 	t.pool.log().Debug("connection failed", zap.String("request", t.requestID), zap.String("backend", string(b.id)), zap.Error(err))
+	if upstream.Garbled(err) {
+		return scheduler.Outcome{Result: scheduler.Failed, Detail: "its answer is no HTTP"}
+	}
 	return scheduler.Outcome{Result: scheduler.Died, Unreached: !reached, Detail: connectionFault(err)}
 }
 
@@ -199,10 +224,15 @@ func (b *backend) roundTrip(req *http.Request, way *way) (*http.Response, error)
 		return nil, err
 	}
 	closeIdle(b.attempts) // the others are as old
+	whole := way.whole.Load()
 	way.connected.Store(false)
 	way.whole.Store(false)
 	req.Body = body
-	return b.attempts.RoundTrip(req)
+	resp, err = b.attempts.RoundTrip(req)
+	if whole && !way.connected.Load() {
+		way.connected.Store(true) // nobody is there any more, so it may well have died of the request
+	}
+	return resp, err
 }
 
 // brokeOff tells errors of a connection that the other side has closed from all others.

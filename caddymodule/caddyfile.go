@@ -45,6 +45,8 @@ var (
 		"queue":         {"queue { ... }", false, block("queue", queueOptions, func(h *Handler) **Queue { return &h.Queue })},
 		"breaker":       {"breaker { ... }", false, block("breaker", breakerOptions, func(h *Handler) **Breaker { return &h.Breaker })},
 		"attempts":      {"attempts <count>", false, count(countMax, func(h *Handler) *int { return &h.Attempts })},
+		"retry_budget":  {"retry_budget <percentage>%", false, percentage(func(h *Handler) *float64 { return &h.RetryBudget })},
+		"hedge":         {"hedge on|off", false, onOff(func(h *Handler) *bool { return &h.Hedge })},
 		"record":        {"record <folder> { ... }", false, parseRecord},
 		"default_model": {"default_model <model>", false, text(checkModel, func(h *Handler) *string { return &h.DefaultModel })},
 		"alias":         {"alias <name> <model>", true, parseAlias},
@@ -71,6 +73,7 @@ var (
 	breakerOptions = options[*Breaker]{
 		"failures":     {"failures <count>", false, count(countMax, func(b *Breaker) *int { return &b.Failures })},
 		"open_for":     {"open_for <duration>", false, duration(func(b *Breaker) *caddy.Duration { return &b.OpenFor })},
+		"slow_factor":  {"slow_factor <factor>", false, number(checkSlowFactor, func(b *Breaker) *float64 { return &b.SlowFactor })},
 		"max_open_for": {"max_open_for <duration>", false, duration(func(b *Breaker) *caddy.Duration { return &b.MaxOpenFor })},
 	}
 	recordOptions = options[*Record]{
@@ -112,8 +115,11 @@ var (
 //	        failures     <count>
 //	        open_for     <duration>
 //	        max_open_for <duration>
+//	        slow_factor  <factor>
 //	    }
-//	    attempts <count>
+//	    attempts     <count>
+//	    retry_budget <percentage>%
+//	    hedge        on|off
 //	    record <folder> {
 //	        max_size <size>
 //	        keep     <count>

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -51,6 +52,39 @@ func count[T any](most int, field func(T) *int) parser[T] {
 			return fmt.Errorf("%q is not a number from 1 to %d", value, most)
 		}
 		*field(into) = n
+		return nil
+	})
+}
+
+func number[T any](check func(float64) error, field func(T) *float64) parser[T] {
+	return single(func(into T, value string) error {
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return fmt.Errorf("%q is not a number", value)
+		}
+		*field(into) = n
+		return check(n)
+	})
+}
+
+func percentage[T any](field func(T) *float64) parser[T] {
+	return single(func(into T, value string) error {
+		digits, ok := strings.CutSuffix(value, "%")
+		n, err := strconv.ParseFloat(digits, 64)
+		if !ok || err != nil || checkShare(n/100) != nil {
+			return fmt.Errorf("%q is not a percentage above 0%% and up to 100%%, such as 10%%", value)
+		}
+		*field(into) = n / 100
+		return nil
+	})
+}
+
+func onOff[T any](field func(T) *bool) parser[T] {
+	return single(func(into T, value string) error {
+		if value != "on" && value != "off" {
+			return fmt.Errorf("%q is neither on nor off", value)
+		}
+		*field(into) = value == "on"
 		return nil
 	})
 }

@@ -20,7 +20,9 @@ const (
 	defaultFailures   = 3
 	defaultOpenFor    = 5 * time.Second
 	defaultMaxOpenFor = 60 * time.Second
+	defaultSlow       = 4
 	defaultAttempts   = 3
+	defaultBudget     = 0.1
 	defaultUploadMax  = 1 << 30
 	defaultMemory     = 256 << 20
 	defaultRecordSize = 64 << 20
@@ -94,6 +96,10 @@ type Breaker struct {
 
 	// For how long at most. Default: 60s.
 	MaxOpenFor caddy.Duration `json:"max_open_for,omitempty"`
+
+	// How many times the predicted time a transcription may take before it counts against its backend as
+	// slow, where that of others does not. Default: 4.
+	SlowFactor float64 `json:"slow_factor,omitempty"`
 }
 
 // Record has what the pool's scheduler is told and decides written down, to be looked at or simulated again:
@@ -138,12 +144,14 @@ type Upload struct {
 // governing is the part of a handler's configuration that governs backends, and so must be the same
 // wherever a pool is named.
 type governing struct {
-	Backends []Backend `json:"backends"`
-	Policy   string    `json:"policy"`
-	Queue    Queue     `json:"queue"`
-	Breaker  Breaker   `json:"breaker"`
-	Attempts int       `json:"attempts"`
-	Record   *Record   `json:"record"`
+	Backends    []Backend `json:"backends"`
+	Policy      string    `json:"policy"`
+	Queue       Queue     `json:"queue"`
+	Breaker     Breaker   `json:"breaker"`
+	Attempts    int       `json:"attempts"`
+	RetryBudget float64   `json:"retry_budget"`
+	Hedge       bool      `json:"hedge"`
+	Record      *Record   `json:"record"`
 }
 
 // fill puts the defaults where an option was left out.
@@ -151,6 +159,7 @@ func (h *Handler) fill() {
 	orString(&h.Pool, defaultPoolName)
 	orString(&h.Policy, defaultPolicy)
 	orNumber(&h.Attempts, defaultAttempts)
+	orNumber(&h.RetryBudget, defaultBudget)
 	h.Queue, h.Breaker, h.Upload = orNew(h.Queue), orNew(h.Breaker), orNew(h.Upload)
 	if h.Record != nil {
 		h.Record = orNew(h.Record)
@@ -163,6 +172,7 @@ func (h *Handler) fill() {
 	orNumber(&h.Breaker.Failures, defaultFailures)
 	orNumber(&h.Breaker.OpenFor, caddy.Duration(defaultOpenFor))
 	orNumber(&h.Breaker.MaxOpenFor, max(caddy.Duration(defaultMaxOpenFor), h.Breaker.OpenFor))
+	orNumber(&h.Breaker.SlowFactor, defaultSlow)
 	orNumber(&h.Upload.MaxSize, defaultUploadMax)
 	orNumber(&h.Upload.Memory, defaultMemory)
 	orString(&h.Upload.Spool, defaultSpool())
@@ -174,7 +184,8 @@ func (h *Handler) fill() {
 // governs is what of the configuration governs backends. Call fill before.
 func (h *Handler) governs() governing {
 	return governing{
-		Backends: h.Backends, Policy: h.Policy, Queue: *h.Queue, Breaker: *h.Breaker, Attempts: h.Attempts, Record: h.Record,
+		Backends: h.Backends, Policy: h.Policy, Queue: *h.Queue, Breaker: *h.Breaker, Attempts: h.Attempts,
+		RetryBudget: h.RetryBudget, Hedge: h.Hedge, Record: h.Record,
 	}
 }
 
@@ -199,7 +210,7 @@ func orString(s *string, def string) {
 	}
 }
 
-func orNumber[N int | int64 | caddy.Duration](n *N, def N) {
+func orNumber[N int | int64 | float64 | caddy.Duration](n *N, def N) {
 	if *n == 0 {
 		*n = def
 	}

@@ -136,15 +136,16 @@ func (g *generation) schedulerConfig(seed uint64, bytesMax int64, known func(*ba
 		Breaker: scheduler.Breaker{
 			Failures: g.config.Breaker.Failures,
 			OpenFor:  time.Duration(g.config.Breaker.OpenFor), MaxOpenFor: time.Duration(g.config.Breaker.MaxOpenFor),
+			SlowFactor: g.config.Breaker.SlowFactor,
 		},
-		Attempts: g.config.Attempts,
-		Seed:     seed,
+		Attempts: g.config.Attempts, RetryBudget: g.config.RetryBudget, Hedge: g.config.Hedge, Trials: true,
+		Seed: seed,
 	}
 	for _, b := range g.backends {
 		k := known(b)
 		config.Backends = append(config.Backends, scheduler.Backend{
 			ID: b.id, Address: b.config.Address, Class: b.config.Class, Models: b.config.Models, Slots: b.config.Slots,
-			Discover: k.kind != nil && discovers(k.kind), Priors: b.priors(k.models), Checked: true,
+			Discover: k.kind != nil && discovers(k.kind), Priors: b.priors(k.models), Checked: true, Drained: k.drained,
 		})
 	}
 	return config
@@ -154,6 +155,8 @@ func (g *generation) schedulerConfig(seed uint64, bytesMax int64, known func(*ba
 type known struct {
 	kind   upstream.Kind
 	models []string // reported
+	// drained: an operator wants it left alone.
+	drained bool
 }
 
 // discovers tells whether the scheduler is to find out how many jobs side by side are useful on a kind of

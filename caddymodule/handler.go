@@ -23,7 +23,7 @@ import (
 // written directly and so do not go through handle_errors.
 //
 // Handlers that name the same pool share its backends and its queue. Their options backends, policy,
-// queue, breaker, attempts and record must then be equal; default_model, aliases, priority, tenant,
+// queue, breaker, attempts, retry_budget, hedge and record must then be equal; default_model, aliases, priority, tenant,
 // upload and api_keys may differ.
 type Handler struct {
 	// The pool's name, in logs and metrics. Default: `default`.
@@ -44,6 +44,14 @@ type Handler struct {
 
 	// How often a transcription is tried. Default: 3.
 	Attempts int `json:"attempts,omitempty"`
+
+	// Which share of the transcriptions that succeed may be spent on trying others again after a backend has
+	// answered with an error, so that retries do not become the load: above 0, up to 1. Default: 0.1.
+	RetryBudget float64 `json:"retry_budget,omitempty"`
+
+	// Whether a transcription that takes far longer than predicted is started a second time on a backend
+	// that is idle. Default: false.
+	Hedge bool `json:"hedge,omitempty"`
 
 	// Where to record what the scheduler does. Off unless set.
 	Record *Record `json:"record,omitempty"`

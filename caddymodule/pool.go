@@ -38,11 +38,14 @@ type Pool struct {
 
 	// configured is closed by the first configuration that is applied; requests wait for it.
 	configured chan struct{}
+	hedges     atomic.Bool
 	inside     atomic.Int64 // jobs that wait or run
 	running    atomic.Int64 // attempts
 
 	life    context.Context // ends when the pool does
 	finish  context.CancelFunc
+	closing context.Context // ends when what is left is to be given up, since the process is ending
+	close   context.CancelFunc
 	workers sync.WaitGroup // that end with its life: the probers, and the keeper of speeds
 
 	mu          sync.Mutex
@@ -50,7 +53,10 @@ type Pool struct {
 	// current is the newest generation that was ever applied. It stays when all are stopped, since
 	// requests may still run while Caddy shuts down.
 	current   *generation
-	recording *recording    // nil: nothing is recorded
+	recording *recording // nil: nothing is recorded
+	drains    map[scheduler.BackendID]bool
+	judged    chan scheduler.Judged
+	storing   sync.Mutex    // one stores drains at a time; taken before mu
 	changed   chan struct{} // closed, and made anew, when the catalogue changes
 
 	// members are in the order of the configuration. Written under mu, read without it by the
@@ -78,13 +84,17 @@ func (p *Pool) release() { _, _ = pools.Delete(p.name) } // Destruct returns no 
 // makes pools too.
 func newPool(name string) *Pool {
 	p := &Pool{name: name, configured: make(chan struct{}), changed: make(chan struct{}), seed: rand.Uint64(), tenants: newTenants()}
+	p.drains, p.judged = map[scheduler.BackendID]bool{}, make(chan scheduler.Judged, judgedKept)
 	p.logger.Store(caddy.Log().Named("whisper_pool"))
 	p.catalogue.Store(&catalogue{})
 	p.limits.Store(&limits{})
 	p.members.Store(new([]*member))
 	p.life, p.finish = context.WithCancel(context.Background())
+	p.closing, p.close = context.WithCancel(context.Background())
 	p.dispatcher = dispatcher.New(dispatcher.Options{
-		Probe: p.probeSoon,
+		Observers: []dispatcher.Observer{judgements(p.judged)},
+		Probe:     p.probeSoon,
+		Trial:     p.trial,
 		Panicked: func(value any, stack []byte) {
 			p.log().Error("the scheduler panicked and was rebuilt", zap.Any("panic", value), zap.ByteString("stack", stack))
 		},
@@ -96,6 +106,7 @@ func newPool(name string) *Pool {
 // Destruct ends the pool; nobody uses it any more.
 func (p *Pool) Destruct() error {
 	p.finish()
+	p.close()
 	p.workers.Wait()
 	p.dispatcher.Close()
 	p.mu.Lock()
@@ -156,6 +167,7 @@ func (p *Pool) serving() bool {
 func (p *Pool) apply(g *generation) error {
 	if p.current == nil {
 		p.keeper.load(g.storage)
+		p.loadDrains(g.storage)
 		p.record(g.config.Record) // before anything has happened, so that all of it can be replayed
 	}
 	bytesMax := g.bytesMax(p.uploads.held.Load())
@@ -166,6 +178,7 @@ func (p *Pool) apply(g *generation) error {
 		return err
 	}
 	p.record(g.config.Record)
+	p.hedges.Store(g.config.Hedge)
 	g.hold()
 	before := p.current
 	p.current = g
@@ -177,6 +190,7 @@ func (p *Pool) apply(g *generation) error {
 		before.release()
 	} else {
 		p.workers.Go(func() { p.keeper.run(p.life, p.storage) })
+		p.workers.Go(p.logJudged)
 		close(p.configured)
 	}
 	return nil
@@ -191,7 +205,7 @@ func (p *Pool) storage() storage {
 
 // known is what has been found out of a backend of any generation. Requires mu.
 func (p *Pool) known(b *backend) known {
-	k := known{kind: b.kind}
+	k := known{kind: b.kind, drained: p.drains[b.id]}
 	if m := p.member(b.id); m != nil && m.target.identity == b.identity {
 		k.kind = m.kind
 		if m.report != nil {

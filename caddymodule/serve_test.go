@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestServes(t *testing.T) {
@@ -216,6 +218,60 @@ func TestClientLeavingFreesBackend(t *testing.T) {
 		s := p.pool().dispatcher.Snapshot()
 		return s.Running == 0 && s.HeldBytes == 0 && p.pool().inside.Load() == 0 && p.pool().uploads.held.Load() == 0 && p.pool().uploads.memory.Load() == 0
 	})
+}
+
+// TestCancelReachesBackendSoon: a backend notices within 100 ms that its client has left, whatever the kind.
+func TestCancelReachesBackendSoon(t *testing.T) {
+	for _, kind := range []string{"whisperpool", "whisper_server", "openai"} {
+		t.Run(kind, func(t *testing.T) {
+			began, noticed := make(chan struct{}, 1), make(chan time.Time, 1)
+			backend := newWhisper(t, func(s *whisper) { s.kind = kind })
+			backend.answer = func(_ http.ResponseWriter, r *http.Request, _ sent) {
+				began <- struct{}{}
+				<-r.Context().Done()
+				noticed <- time.Now()
+			}
+			p := newProxy(t, "backend "+backend.address()+" {\n\tslots 1000\n}\ndefault_model base")
+			p.ready(1)
+			var took []time.Duration
+			for range 11 {
+				ctx, leave := context.WithCancel(t.Context())
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					if r, err := p.postWith(ctx, transcriptions, nil, wav(1), "model=whisper-1"); err == nil {
+						t.Errorf("answered with %d: %s", r.status, r.body)
+					}
+				}()
+				<-began
+				left := time.Now()
+				leave()
+				took = append(took, (<-noticed).Sub(left))
+				<-ended
+			}
+			slices.Sort(took)
+			t.Logf("noticed after %v at the median, %v at most", took[len(took)/2], took[len(took)-1])
+			if took[len(took)/2] > 100*time.Millisecond {
+				t.Errorf("noticed after %v", took)
+			}
+		})
+	}
+}
+
+// TestEmulatorIsNamed: nobody is to take made-up text for a transcript.
+func TestEmulatorIsNamed(t *testing.T) {
+	emulator, real := newWhisper(t), newWhisper(t, func(s *whisper) { s.models = []string{"large-v3"} })
+	emulator.answer = func(w http.ResponseWriter, r *http.Request, got sent) {
+		w.Header().Set("X-Whisperpool-Emulator", "true")
+		speak(w, r, got)
+	}
+	p := newProxy(t, "backend "+emulator.address()+"\nbackend "+real.address())
+	p.ready(2)
+	for model, want := range map[string]string{"base": "true", "large-v3": ""} {
+		if r := p.post(transcriptions, wav(1), "model="+model); r.status != http.StatusOK || r.header.Get("X-Whisperpool-Emulator") != want {
+			t.Errorf("%s: status %d, emulator %q", model, r.status, r.header.Get("X-Whisperpool-Emulator"))
+		}
+	}
 }
 
 func TestPassesOn(t *testing.T) {

@@ -26,6 +26,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	"github.com/whisperpool/whisperpool/e2e/leaks"
 )
@@ -34,6 +35,10 @@ import (
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
+	if os.Getenv(runAsCaddy) != "" {
+		caddycmd.Main()
+		return
+	}
 	dir, err := os.MkdirTemp("", "caddymodule-test-*")
 	if err != nil {
 		panic(err)
@@ -255,6 +260,9 @@ type proxy struct {
 	t    *testing.T
 	url  string
 	logs string
+	more string // global options
+	// admin is the address of Caddy's admin endpoint; "": off.
+	admin string
 }
 
 // options of every test's Caddy: no admin endpoint, nothing written outside of the test's folders.
@@ -270,14 +278,28 @@ func globalOptions(logs string) string {
 // newProxy starts Caddy with one site that has the pool.
 func newProxy(t *testing.T, pool string) *proxy {
 	t.Helper()
+	return newProxyWith(t, true, pool)
+}
+
+// newProxyWith is newProxy, with the listener wrapper or without.
+func newProxyWith(t *testing.T, wrapped bool, pool string) *proxy {
+	t.Helper()
 	p := &proxy{t: t, url: "http://" + freeAddress(t), logs: filepath.Join(t.TempDir(), "caddy.log")}
+	if wrapped {
+		p.more = ownListener
+	}
+	stopAfter(t)
+	p.mustLoad(site(p.url, pool))
+	return p
+}
+
+func stopAfter(t *testing.T) {
+	t.Helper()
 	t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	p.mustLoad(site(p.url, pool))
-	return p
 }
 
 func site(url, pool string) string {
@@ -293,7 +315,11 @@ func (p *proxy) mustLoad(sites string) {
 
 func (p *proxy) load(sites string) error {
 	defer client.CloseIdleConnections() // Caddy closes them too, some of them while they are used next
-	return loadText(globalOptions(p.logs) + sites)
+	options := strings.TrimSuffix(globalOptions(p.logs), "}\n") + p.more + "}\n"
+	if p.admin != "" {
+		options = strings.Replace(options, "admin off", "admin "+p.admin, 1)
+	}
+	return loadText(options + sites)
 }
 
 func loadText(caddyfile string) error {

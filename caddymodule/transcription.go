@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/whisperpool/whisperpool/audio"
+	"github.com/whisperpool/whisperpool/dispatcher"
 	"github.com/whisperpool/whisperpool/scheduler"
 	"github.com/whisperpool/whisperpool/transcript"
 	"github.com/whisperpool/whisperpool/upstream"
@@ -32,20 +34,28 @@ type transcription struct {
 	model     string // resolved; "" where the backends have no names for theirs
 	file      *spool // nil until the upload is taken in
 	request   upstream.Request
+	trial     bool          // nobody's: there is no client, handler or upload
+	taken     chan struct{} // closed once there is an answer; nil where nobody waits for that alone
 
 	// Attempts write these; they may run side by side.
 	problem atomic.Pointer[transcript.Error]
 	answer  atomic.Pointer[answer]
 }
 
-// answer is the one that was committed to, and how long it took.
+// answer is the one that was committed to, whose it is and how long it took.
 type answer struct {
 	upstream.Answer
-	service time.Duration
+	attempt  scheduler.Dispatch
+	emulated bool
+	service  time.Duration
 }
 
-func (t *transcription) answered(a upstream.Answer, service time.Duration) {
-	t.answer.Store(&answer{a, service})
+// answered takes in the answer of the attempt that has committed. There is one.
+func (t *transcription) answered(a dispatcher.Attempt, v upstream.Verdict, service time.Duration) {
+	t.answer.Store(&answer{v.Answer, a.Dispatch, v.Emulator, service})
+	if t.taken != nil {
+		close(t.taken)
+	}
 }
 
 func (t *transcription) refused(problem *transcript.Error) { t.problem.Store(problem) }
@@ -67,9 +77,15 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, pool *Pool, api 
 	defer file.Close()
 	t.file = file
 	b := &body{r: newPacer(w, r.Body, slowest), most: h.Upload.MaxSize, allow: -1}
+	stop := t.hurry(w)
 	form, err := readForm(b, boundary, file) // 2
+	stop()
 	t.uploaded = time.Since(t.arrived)
 	if err != nil {
+		if t.pool.closing.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+			t.refuse(w, r, b, shutDown())
+			return
+		}
 		t.refuseUpload(w, r, b, err)
 		return
 	}
@@ -89,7 +105,50 @@ func (t *transcription) run(ctx context.Context, job scheduler.Job) scheduler.Se
 	defer t.pool.inside.Add(-1) // Run panics when an attempt did
 	t.pool.tenants.add(t.tenant, 1)
 	defer t.pool.tenants.add(t.tenant, -1)
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	defer context.AfterFunc(t.pool.closing, giveUp)() // see finish
+	if t.pool.hedges.Load() {
+		return t.runHedged(ctx, job)
+	}
 	return t.pool.dispatcher.Run(ctx, job, t.try)
+}
+
+// runHedged does not wait for an attempt that lost, on a backend that goes on with it unasked: its slot is
+// taken until then, and the job is not over.
+func (t *transcription) runHedged(ctx context.Context, job scheduler.Job) scheduler.Settle {
+	type end struct {
+		settle scheduler.Settle
+		panic  any
+	}
+	t.taken = make(chan struct{})
+	ended := make(chan end, 1)
+	pool := loadPool(t.pool.name)                                 // the handler may be gone before the job is over
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx)) // ends with ctx while that is waited for
+	stop := context.AfterFunc(ctx, cancel)
+	go func() {
+		defer pool.release()
+		defer cancel()
+		var e end
+		defer func() {
+			e.panic = recover()
+			ended <- e
+		}()
+		e.settle = pool.dispatcher.Run(own, job, t.try)
+	}()
+	var e end
+	select {
+	case e = <-ended:
+	case <-t.taken:
+		stop()
+		a := t.answer.Load().attempt
+		return scheduler.Settle{Job: a.Job, Reason: scheduler.Served, Attempts: a.Number, Waited: a.Waited, Backend: a.Backend}
+	}
+	stop()
+	if e.panic != nil {
+		panic(e.panic)
+	}
+	return e.settle
 }
 
 // precheck refuses what can be refused before the body is read.
@@ -103,6 +162,9 @@ func (t *transcription) precheck(r *http.Request) (boundary string, problem *tra
 	}
 	if !t.pool.ready(r.Context()) {
 		return "", transcript.Unavailable("not_configured", time.Second, "the pool %s has no configuration yet; try again", t.pool.name)
+	}
+	if t.pool.closing.Err() != nil {
+		return "", shutDown()
 	}
 	if t.pool.full() {
 		return "", queueFull(queueFullRetry)
@@ -252,10 +314,15 @@ func (t *transcription) finish(w http.ResponseWriter, r *http.Request, b *body, 
 	switch {
 	case s.Reason == scheduler.Served && answer != nil:
 		t.count(s.Reason.String())
+		if answer.emulated {
+			header.Set("X-Whisperpool-Emulator", "true") // or somebody would take it for what was said
+		}
 		header.Set("Content-Type", answer.ContentType)
 		header.Set("Content-Length", strconv.Itoa(len(answer.Body)))
 		w.WriteHeader(http.StatusOK)
 		_, _ = w.Write(answer.Body) // the client may be gone
+	case s.Reason == scheduler.ClientGone && r.Context().Err() == nil && t.pool.closing.Err() != nil:
+		t.refuse(w, r, b, shutDown()) // its grace period has ended, not the client's patience
 	case s.Reason == scheduler.ClientGone:
 		t.count(s.Reason.String())
 		w.WriteHeader(statusClientClosed)

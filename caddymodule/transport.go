@@ -24,6 +24,9 @@ const idleTimeout = `"4s"`
 // system call, and without a copy through a buffer that net/http would make for it.
 const writeBuffer = "262144"
 
+// headerMax is the most that the header of an answer may have, in bytes; a backend has no use for more.
+const headerMax = "262144"
+
 // transportConfig is the JSON of a backend's transport with our defaults in it. https says whether
 // the address asks for TLS.
 func transportConfig(raw json.RawMessage, https bool) (map[string]json.RawMessage, error) {
@@ -43,6 +46,9 @@ func transportConfig(raw json.RawMessage, https bool) (map[string]json.RawMessag
 	}
 	if _, ok := fields["write_buffer_size"]; !ok {
 		fields["write_buffer_size"] = json.RawMessage(writeBuffer)
+	}
+	if _, ok := fields["max_response_header_size"]; !ok {
+		fields["max_response_header_size"] = json.RawMessage(headerMax)
 	}
 	if _, ok := fields["tls"]; !ok && https {
 		fields["tls"] = json.RawMessage("{}")

@@ -64,6 +64,23 @@ func checkPlaceholder(text string) error {
 	return nil
 }
 
+// slowFactorMax is above any difference between recordings of one length.
+const slowFactorMax = 1000
+
+func checkSlowFactor(factor float64) error {
+	if !(factor > 1 && factor <= slowFactorMax) { // NaN is neither
+		return fmt.Errorf("%v is not a factor above 1, such as 4", factor)
+	}
+	return nil
+}
+
+func checkShare(share float64) error {
+	if !(share > 0 && share <= 1) {
+		return fmt.Errorf("%v is not a share above 0 and up to 1", share)
+	}
+	return nil
+}
+
 func checkOrder(order string) error {
 	if order != string(scheduler.FIFO) && order != string(scheduler.ShortestFirst) {
 		return fmt.Errorf("unknown order %q; there are %s and %s", order, scheduler.FIFO, scheduler.ShortestFirst)
@@ -174,6 +191,12 @@ func (h *Handler) validate() error {
 	}
 	if err := h.validateReading(); err != nil {
 		return err
+	}
+	if err := checkSlowFactor(h.Breaker.SlowFactor); err != nil {
+		return fmt.Errorf("breaker.slow_factor: %w", err)
+	}
+	if err := checkShare(h.RetryBudget); err != nil {
+		return fmt.Errorf("retry_budget: %w", err)
 	}
 	if h.Breaker.MaxOpenFor < h.Breaker.OpenFor {
 		return errors.New("breaker: max_open_for is less than open_for")

@@ -1,0 +1,213 @@
+package caddymodule
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+)
+
+// keptConn is a connection of a client that goes over to the new server when the old one closes it between two
+// requests, for the client may have sent the next one. net/http drops two kinds of requests when it shuts down:
+// those on connections that it takes for idle, and those whose header it has just read; the latter go over with
+// what was read of them.
+type keptConn struct {
+	net.Conn
+	gate   *gate
+	replay []byte // what a server before this has read of the first request
+
+	mu      sync.Mutex
+	header  bool   // a request's header is read, or waited for
+	active  bool   // it was read, and what is read or written next is for its handler
+	request []byte // what was read of the request, until its handler begins
+	begun   bool   // something was read
+	pinned  bool   // it is not to go over: it is no HTTP/1, or its server has given it away
+	reading bool   // a Read is in the kernel
+	moving  bool   // it goes over when that Read has come back with nothing
+	gone    bool   // closed, or gone over
+	told    bool   // the server tells of its states
+	asked   bool   // to be closed, once the server says whether it was idle
+}
+
+// requestKept is the most that is kept of a request before its handler begins. Caddy reads 16 KiB of header and
+// a buffer more.
+const requestKept = 64 << 10
+
+// past ends reads at once.
+var past = time.Unix(1, 0)
+
+func newKeptConn(tcp net.Conn, g *gate, replay []byte) *keptConn {
+	return &keptConn{Conn: tcp, gate: g, replay: replay, header: true}
+}
+
+// changed is told by the server.
+func (c *keptConn) changed(state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.told = true
+	switch state {
+	case http.StateIdle: // the server's next call is Close, if it is shutting down
+		c.header, c.active, c.request = true, false, nil
+	case http.StateActive:
+		c.active = true
+	case http.StateHijacked:
+		c.pinned, c.request = true, nil
+	case http.StateClosed:
+		if c.asked && !c.gone && !c.moving {
+			c.shut()
+		}
+	}
+}
+
+// handled notes that a handler has begun. Requires mu.
+func (c *keptConn) handled() {
+	if c.active {
+		c.header, c.request = false, nil
+	}
+}
+
+// note takes in what was read. Requires mu.
+func (c *keptConn) note(p []byte) {
+	c.pinned = c.pinned || !c.begun && bytes.HasPrefix(p, []byte("PRI")) // HTTP/2's first word
+	c.begun = true
+	if !c.header || c.pinned || !c.told {
+		return
+	}
+	if len(c.request)+len(p) > requestKept {
+		c.pinned, c.request = true, nil
+		return
+	}
+	c.request = append(c.request, p...)
+}
+
+// Read reads for the server.
+func (c *keptConn) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	c.handled()
+	if c.gone {
+		c.mu.Unlock()
+		return 0, io.EOF
+	}
+	if len(c.replay) > 0 {
+		defer c.mu.Unlock()
+		n := copy(p, c.replay)
+		c.note(c.replay[:n])
+		c.replay = c.replay[n:]
+		return n, nil
+	}
+	c.reading = true
+	c.mu.Unlock()
+	n, err := c.Conn.Read(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reading = false
+	if n > 0 {
+		c.note(p[:n])
+	}
+	if !c.moving {
+		return n, err
+	}
+	c.moving = false
+	switch {
+	case n > 0:
+		c.asked = true // the server reads on, and closes it when it has the header
+		_ = c.Conn.SetReadDeadline(time.Time{})
+		return n, nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.move()
+		return 0, io.EOF
+	}
+	c.shut()
+	return n, err
+}
+
+// Write writes for the server.
+func (c *keptConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	c.handled()
+	gone := c.gone
+	c.mu.Unlock()
+	if gone {
+		return 0, net.ErrClosed
+	}
+	return c.Conn.Write(p)
+}
+
+// Close closes the connection, unless it goes over. It does not wait: net/http calls it with a lock. It does so
+// from two sides: where the server's shutting down finds a connection idle before we are told that it is, or in the
+// middle of a header, the connection's own goroutine closes it next; and where that one calls first, StateClosed
+// follows.
+func (c *keptConn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	between := c.header && len(c.request) == 0 && len(c.replay) == 0 // two requests
+	unhandled := c.header && c.active                                // it was read for nothing
+	switch {
+	case c.gone || c.moving:
+	case c.pinned || gates.newest(c.gate) == c.gate:
+		return c.shut()
+	case between && c.reading:
+		c.moving = true
+		return c.Conn.SetReadDeadline(past)
+	case between || unhandled:
+		c.move()
+	case c.told && !c.asked:
+		c.asked = true
+	default:
+		return c.shut()
+	}
+	return nil
+}
+
+// shut closes it for good. Requires mu.
+func (c *keptConn) shut() error {
+	c.gone, c.request, c.replay = true, nil, nil
+	return c.Conn.Close()
+}
+
+// move gives the connection to the server that accepts at the address now. Requires mu.
+func (c *keptConn) move() {
+	c.gone = true
+	if err := c.Conn.SetDeadline(time.Time{}); err != nil {
+		_ = c.Conn.Close()
+		return
+	}
+	replay := append(c.request, c.replay...)
+	c.request, c.replay = nil, nil
+	go c.gate.deliver(arrival{conn: c.Conn, replay: replay})
+}
+
+// CloseWrite is for a server that has refused a request and lets the client read why.
+func (c *keptConn) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
+
+// ReadFrom has files sent by the kernel.
+func (c *keptConn) ReadFrom(r io.Reader) (int64, error) {
+	c.mu.Lock()
+	c.handled()
+	c.mu.Unlock()
+	return c.Conn.(*net.TCPConn).ReadFrom(r)
+}
+
+// The deadlines of a server that has let the connection go are not the next one's.
+
+// SetDeadline sets both deadlines.
+func (c *keptConn) SetDeadline(t time.Time) error { return c.limit(c.Conn.SetDeadline, t) }
+
+// SetReadDeadline sets the deadline of reads.
+func (c *keptConn) SetReadDeadline(t time.Time) error { return c.limit(c.Conn.SetReadDeadline, t) }
+
+// SetWriteDeadline sets the deadline of writes.
+func (c *keptConn) SetWriteDeadline(t time.Time) error { return c.limit(c.Conn.SetWriteDeadline, t) }
+
+func (c *keptConn) limit(set func(time.Time) error, t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone || c.moving {
+		return nil
+	}
+	return set(t)
+}
