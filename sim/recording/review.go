@@ -22,7 +22,7 @@ type Review struct {
 // Review reads the recording once: it counts what happened, has the scheduler of this program decide again, and
 // collects the jobs if a workload is wanted. Progress, in bytes, may be nil. The error names the file and the line.
 //
-// It keeps some 50 bytes for each served job, and a hundred more for each of the workload.
+// It keeps some 100 bytes for each served job, and as much again for each of the workload.
 func (r *Recording) Review(workload bool, progress func(done, of int64)) (*Review, error) {
 	c := newCollector(workload)
 	in := reader{progress: progress}
