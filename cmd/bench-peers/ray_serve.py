@@ -6,6 +6,7 @@ so many requests at a time; a replica hands requests on to its card, and answers
 Which replica gets a request is left to Serve's own router. Ends with SIGTERM, or with who started it.
 """
 
+import atexit
 import json
 import os
 import shutil
@@ -17,8 +18,14 @@ import threading
 os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     RAY_enable_metrics_collection="0",
+    RAY_agent_register_timeout_ms="120000",  # its agents take long to start where others work, too
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # or 127.0.0.1 is taken for a mistake on Linux
 )
+
+# What Ray leaves behind goes when Ray has gone, so its own way of ending has to be told later, and is
+# done first. The path is short, since sockets are in it.
+TEMPORARY = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+atexit.register(shutil.rmtree, TEMPORARY, ignore_errors=True)
 
 import ray
 from ray import serve
@@ -42,11 +49,20 @@ def take_card(route, backends):
     raise RuntimeError(f"there are more replicas at {route} than cards; has one died?")
 
 
+def listen_on_loopback():
+    """Has this replica's port for other deployments, which nobody uses here, on no other interface."""
+    from ray.serve._private import replica
+
+    bind = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, address: bind(server, address.replace("[::]", "127.0.0.1"))
+
+
 @serve.deployment
 class Transcriber:
     def __init__(self, route, backends):
         import aiohttp
 
+        listen_on_loopback()
         self.route = route
         self.card = "http://" + take_card(route, backends)
         self.aiohttp = aiohttp
@@ -64,13 +80,13 @@ class Transcriber:
             return Response(await answer.read(), status_code=answer.status, headers=kept)
 
 
-def start(pool, temporary):
+def start(pool):
     ray.init(
         num_cpus=1,  # what Ray counts, which is not what it uses: one worker is started ahead
         object_store_memory=100 << 20,
         include_dashboard=False,
         _node_ip_address="127.0.0.1",
-        _temp_dir=temporary,
+        _temp_dir=TEMPORARY,
         log_to_driver=False,
     )
     quiet = LoggingConfig(enable_access_log=False, log_level="WARNING")
@@ -91,18 +107,14 @@ def main():
     with open("pool.json") as f:
         pool = json.load(f)
     parent = os.getppid()
-    temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short, since sockets are in it
-    try:
-        start(pool, temporary)
-        ended = threading.Event()
-        for which in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(which, lambda *_: ended.set())
-        print("serving", flush=True)
-        while not ended.wait(1) and os.getppid() == parent:
-            pass
-    finally:
-        ray.shutdown()
-        shutil.rmtree(temporary, ignore_errors=True)
+    start(pool)
+    ended = threading.Event()
+    for which in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(which, lambda *_: ended.set())
+    print("serving", flush=True)
+    while not ended.wait(1) and os.getppid() == parent:
+        pass
+    ray.shutdown()
 
 
 if __name__ == "__main__":
