@@ -11,27 +11,26 @@ import (
 	"github.com/whisperpool/whisperpool/transcript"
 )
 
-const detailMax = 200
+const (
+	detailMax      = 200
+	complaintBytes = 4 << 10 // of a body, in which a fault is looked for
+)
 
-// detail is the status, what an operator can do about it, and what the server gives as its reason.
-// Only for answers that are neither a transcript nor about what the client sent, either of which may
-// hold what was said. It reaches clients, too, so it holds no address.
+// detail is the status, the fault that the server tells, and what an operator can do about it. It reaches
+// logs and clients: it has no address, and no word of the server's own, see complaints.
 func detail(resp *http.Response, body []byte) string {
-	status := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
-	says := ""
-	if problem := transcript.ParseError(resp.StatusCode, resp.Header.Get("Content-Type"), body); len(body) > 0 {
-		says = problem.Message
+	text := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	if advice := advice(resp); advice != "" {
+		text += ": " + advice
 	}
-	advice := advice(resp)
-	switch {
-	case advice != "" && says != "" && resp.StatusCode >= 400:
-		return oneLine(status + ": " + advice + " (it says: " + says + ")")
-	case advice != "":
-		return oneLine(status + ": " + advice)
-	case says != "":
-		return oneLine(status + ": " + says)
+	if resp.StatusCode < http.StatusBadRequest || len(body) == 0 {
+		return oneLine(text)
 	}
-	return status
+	message := transcript.ParseError(resp.StatusCode, resp.Header.Get("Content-Type"), body).Message
+	if fault := complaint(message + " " + string(body[:min(len(body), complaintBytes)])); fault != "" {
+		return oneLine(text + " (" + fault + ")")
+	}
+	return oneLine(fmt.Sprintf("%s (it gives a reason of %d bytes; see its own log)", text, len(body)))
 }
 
 // advice says what an operator has to put right where a backend is misconfigured, "" elsewhere.
@@ -68,12 +67,12 @@ func redirect(resp *http.Response) string {
 	switch to = from.ResolveReference(to); {
 	case to.Hostname() != from.Hostname():
 		return ignored + "it redirects to another host; make that the backend's address"
-	case to.Scheme != from.Scheme:
-		return ignored + "it redirects to " + to.Scheme + "; write that before the backend's address"
+	case to.Scheme != from.Scheme && to.Scheme == "https":
+		return ignored + "it redirects to https; write https:// before the backend's address"
 	case to.Port() != from.Port():
 		return ignored + "it redirects to another port; make that the backend's"
 	}
-	return ignored + "it redirects to the path " + to.Path
+	return ignored + "it redirects to another path; is the one in the backend's address right?"
 }
 
 // reason says why an answer is none, without its text.
@@ -83,8 +82,12 @@ func reason(err error) string {
 		return "no transcript"
 	}
 	switch broken.Reason {
-	case transcript.AnswerFailure, transcript.AnswerHTML, answerEncoded, answerType: // its words, none of the speaker's
-		return oneLine(broken.Reason + ": " + broken.Detail)
+	case transcript.AnswerFailure, transcript.AnswerHTML:
+		if fault := complaint(broken.Detail); fault != "" {
+			return broken.Reason + ": " + fault
+		}
+	case answerEncoded, answerType: // our own words
+		return broken.Reason + ": " + broken.Detail
 	}
 	return broken.Reason
 }

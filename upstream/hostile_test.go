@@ -70,8 +70,9 @@ func TestHostileAnswers(t *testing.T) {
 		{"a text that is none", 200, "application/json", `{"text":null}`, all, "no_text"},
 		{"a text in parts", 200, "application/json", `{"text":["a","b"]}`, all, "no_text"},
 		{"segments that are none", 200, "application/json", `{"segments":{}}`, all, "no_text"},
+		{"a web page of a proxy", 200, "text/html", page, all, "Bad Gateway"},
 		{"a list", 200, "application/json", `[{"text":"a"}]`, inJSON, "not_object"},
-		{"a web page", 200, "text/html", page, all, "502 Bad Gateway"},
+		{"a web page", 200, "text/html", "<html><title>Hello</title></html>", all, "html"},
 		{"half a web page", 200, "text/html", "<center><h1>502 Bad Gateway</h1></center>", all, "html"},
 		{"a web page with a comment first", 200, "text/html", "<!-- x -->" + page, all, "html"},
 		{"an image", 200, "image/png", "\x89PNG\r\n\x1a\n\x00\x00", all, ""},
@@ -124,13 +125,13 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 		{"%zz", "where it redirects to"},
 		{"http://10.1.2.3:9/x", "another host"},
 		{elsewhere.URL + "/v1/audio/transcriptions", "another port"},
-		{"/elsewhere", "the path /elsewhere"},
+		{"/elsewhere", "another path"},
+		{"x://127.0.0.1/", "port"},
 		{"https://127.0.0.1/v1/audio/transcriptions", "https"},
-		{"/a\tb", "the path /a b"},
 	} {
 		for _, status := range []int{301, 302, 303, 307, 308} {
 			v := mustExchange(t, openAI{}, answering(t, status, "", "", "Location", c.location).base(t), request(params(t, transcript.OpenAI)))
-			if v.Class != Misconfigured || !strings.Contains(v.Detail, c.says) && c.location != "/a\tb" || strings.Contains(v.Detail, "10.1.2.3") || strings.ContainsAny(v.Detail, "\r\n\t") {
+			if v.Class != Misconfigured || !strings.Contains(v.Detail, c.says) || strings.Contains(v.Detail, "10.1.2.3") || strings.ContainsAny(v.Detail, "\r\n\t") {
 				t.Errorf("%d to %q: class %d, %q", status, c.location, v.Class, v.Detail)
 			}
 		}
@@ -146,7 +147,7 @@ func TestMisconfiguredSaysWhatToDo(t *testing.T) {
 		status     int
 		body, says string
 	}{
-		{401, `{"error":{"message":"Invalid API key"}}`, "401 Unauthorized: its header_up Authorization is missing or wrong (it says: Invalid API key)"},
+		{401, `{"error":{"message":"Invalid API key"}}`, "401 Unauthorized: its header_up Authorization is missing or wrong (it does not accept the key)"},
 		{401, "", "401 Unauthorized: its header_up Authorization is missing or wrong"},
 		{403, "", "403 Forbidden: its header_up Authorization is missing or wrong"},
 		{404, `{"detail":"Not Found"}`, "404 Not Found: it has no /v1/audio/transcriptions, or not the model"},

@@ -63,7 +63,7 @@ func checked(resp *http.Response, body []byte, r Request, a asked) (Answer, erro
 	case encoded(resp.Header):
 		return Answer{}, &transcript.AnswerError{Reason: answerEncoded, Detail: "compressed although that was not asked for"}
 	case isPlain(a.format) && !textual(resp.Header):
-		return Answer{}, &transcript.AnswerError{Reason: answerType, Detail: resp.Header.Get("Content-Type") + " where text is due"}
+		return Answer{}, &transcript.AnswerError{Reason: answerType, Detail: "not that of a text"}
 	}
 	return answer(body, r, a)
 }

@@ -230,7 +230,9 @@ func TestDetailsHoldNoTranscript(t *testing.T) {
 		status int
 		body   string
 	}{
-		{200, `{"text":"` + secret}, {200, secret}, {200, `["` + secret + `"]`},
+		{200, `{"text":"` + secret}, {200, secret}, {200, `["` + secret + `"]`}, {200, "<html><title>" + secret}, {200, `{"error":"` + secret + `"}`},
+		{200, `{"error":{"message":"` + secret + `","code":"` + secret + `"}}`}, {500, `{"error":"` + secret + `"}`}, {503, secret}, {404, secret}, {429, secret},
+		{401, `{"detail":"` + secret + `"}`}, {502, "<html><title>" + secret + "</title></html>"}, {500, `{"error":"` + secret + ` CUDA out of memory ` + secret + `"}`},
 		{422, `{"detail":[{"loc":["body","prompt"],"msg":"too long","input":"` + secret + `"}]}`},
 		{400, `{"error":{"message":"prompt is \"` + secret + `\""}}`},
 	} {
@@ -240,7 +242,7 @@ func TestDetailsHoldNoTranscript(t *testing.T) {
 		}
 	}
 	v := mustExchange(t, openAI{}, answering(t, 500, "application/json", `{"error":"CUDA out of memory\r\nx"}`).base(t), request(params(t, transcript.OpenAI)))
-	if v.Detail != "500 Internal Server Error: CUDA out of memory x" {
+	if v.Detail != "500 Internal Server Error (out of memory)" {
 		t.Errorf("detail %q", v.Detail)
 	}
 	v = mustExchange(t, openAI{}, answering(t, 308, "", "", "Location", "https://b/").base(t), request(params(t, transcript.OpenAI)))
