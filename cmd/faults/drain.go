@@ -51,7 +51,7 @@ func drainedByAdmin(ctx context.Context, e *env) (string, bool, error) {
 		end()
 		return "", false, errors.New("nothing was sent to the backend")
 	}
-	if err := f.tell(ctx, http.MethodPost, "/whisper_pool/default/backends/card-1/drain"); err != nil {
+	if err := f.tell(ctx, http.MethodPost, "/whisper_pool/pools/default/backends/card-1/drain"); err != nil {
 		end()
 		return "", false, err
 	}
@@ -63,7 +63,7 @@ func drainedByAdmin(ctx context.Context, e *env) (string, bool, error) {
 	}
 	pause(ctx, 7*time.Second)
 	sent := one.between(drained.Add(20*time.Millisecond), time.Now())
-	if err := f.tell(ctx, http.MethodPost, "/whisper_pool/default/backends/card-1/undrain"); err != nil {
+	if err := f.tell(ctx, http.MethodPost, "/whisper_pool/pools/default/backends/card-1/undrain"); err != nil {
 		end()
 		return "", false, err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -129,6 +130,7 @@ func (f *front) caddyHead(s setup) string {
 // ownConfig names the backends, and what a scenario adds.
 func (f *front) ownConfig(servers []server, s setup) string {
 	var b strings.Builder
+	s.global += "\nservers {\nlistener_wrappers {\nwhisper_pool\n}\n}\n"
 	b.WriteString(f.caddyHead(s))
 	fmt.Fprintf(&b, "http://127.0.0.1:%d {\n\tbind 127.0.0.1\n\tmetrics\n}\n", f.ports[2])
 	fmt.Fprintf(&b, "http://127.0.0.1:%d {\n\tbind 127.0.0.1\n%s\twhisper_pool {\n", f.ports[0], indent(s.site, 1))
@@ -174,7 +176,7 @@ func (f *front) caddyConfig(servers []server) string {
 		request_buffers 16MiB
 		health_uri /health
 		health_interval 2s
-		health_timeout 2s
+		health_timeout 5s
 		fail_duration 10s
 		max_fails 3
 		unhealthy_status 5xx 429
@@ -203,7 +205,7 @@ defaults
   timeout client 15m
   timeout server 15m
   timeout queue 4m
-  timeout check 2s
+  timeout check 5s
 frontend in
   bind 127.0.0.1:%d
   default_backend pool
@@ -305,4 +307,32 @@ func findLine(text string, words ...string) string {
 		}
 	}
 	return ""
+}
+
+// learned is on how many observations each backend's speed rests.
+func (f *front) learned(ctx context.Context) (map[string]int, error) {
+	text, err := get(ctx, f.admin+"/whisper_pool/pools")
+	if err != nil {
+		return nil, err
+	}
+	var said struct {
+		Pools []struct {
+			Backends []struct {
+				ID     string
+				Speeds []struct{ Observations int }
+			}
+		}
+	}
+	if err := json.Unmarshal(text, &said); err != nil {
+		return nil, fmt.Errorf("what the admin API says of the pools: %w", err)
+	}
+	all := map[string]int{}
+	for _, p := range said.Pools {
+		for _, b := range p.Backends {
+			for _, s := range b.Speeds {
+				all[b.ID] += s.Observations
+			}
+		}
+	}
+	return all, nil
 }

@@ -10,7 +10,7 @@ import (
 
 var reloadOnes = []scenario{
 	{ID: "16a", Name: "20 reloads under load: backends added, removed, resized", Theme: reloads, Short: true, Peers: true,
-		Criterion: "nothing dropped, nothing run twice, nothing broken off on a backend that was removed, nothing sent there later", Run: reloading},
+		Criterion: "nothing dropped, nothing run twice, nothing broken off on a backend that was removed, nothing sent there later, speeds kept", Run: reloading},
 	{ID: "16b", Name: "reloads that fail: nonsense, a port that is taken, a later app that refuses", Theme: reloads, Short: true,
 		Criterion: "each is refused and changes nothing: no request fails, is broken off or run twice, the same backends serve, speeds are kept", Run: failedReloads},
 	{ID: "16c", Name: "one pool in two sites, one address in two pools", Theme: reloads, Short: true,
@@ -55,6 +55,10 @@ func reloading(ctx context.Context, e *env) (string, bool, error) {
 	if err := f.warm(ctx, len(fakes)); err != nil {
 		return "", false, err
 	}
+	before, err := f.known(ctx)
+	if err != nil {
+		return "", false, err
+	}
 	stop, done := make(chan struct{}), make(chan *tally)
 	go func() { done <- loop(ctx, f.url, 10, 16, between(1, 10), stop) }()
 	removed := map[*fake]time.Time{}
@@ -96,8 +100,25 @@ func reloading(ctx context.Context, e *env) (string, bool, error) {
 		strays += one.between(at.Add(100*time.Millisecond), time.Now())
 	}
 	twice, off := ranOnce(got, fakes...)
-	return fmt.Sprintf("%d of %d dropped%s, %d run twice, %d broken off, %d sent to a backend after it was removed", len(got.failed()), got.count(), got.firstFailure(), twice, off, strays),
-		len(got.failed()) == 0 && twice == 0 && off == 0 && strays == 0, nil
+	after, err := f.known(ctx)
+	kept = kept[1:] // the first one was removed now and then
+	forgotten := 0
+	for _, one := range kept {
+		if after[one.name] < before[one.name] {
+			forgotten++
+		}
+	}
+	return fmt.Sprintf("%d of %d dropped%s, %d run twice, %d broken off, %d sent to a backend after it was removed, %d of %d speeds forgotten",
+			len(got.failed()), got.count(), got.firstFailure(), twice, off, strays, forgotten, len(kept)),
+		len(got.failed()) == 0 && twice == 0 && off == 0 && strays == 0 && forgotten == 0, err
+}
+
+// known is what is learned of speeds; nothing with balancers that learn none.
+func (f *front) known(ctx context.Context) (map[string]int, error) {
+	if f.kind != ours {
+		return nil, nil
+	}
+	return f.learned(ctx)
 }
 
 func has(all []server, f *fake) bool {
