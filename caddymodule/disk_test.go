@@ -90,7 +90,7 @@ func TestDiskFull(t *testing.T) {
 	gate := make(chan struct{})
 	backend := newWhisper(t)
 	backend.answer = held(gate)
-	p := newProxy(t, "backend "+backend.address()+"\nqueue {\n\tmax_bytes 1GiB\n}\nupload {\n\tmemory 64KiB\n\tspool "+dir+"\n}")
+	p := newProxy(t, "backend "+backend.address()+"\nqueue {\n\tmax_bytes 1GiB\n}\nupload {\n\tmemory 256KiB\n\tspool "+dir+"\n}")
 	p.ready(1)
 	first := make(chan response, 1)
 	go func() {

@@ -179,7 +179,7 @@ func TestNothingIsInjected(t *testing.T) {
 // middle. None has a slot before it is there, those that come in one piece are served meanwhile, memory stays
 // within its limit, and all that stay are served.
 func TestSlowUploads(t *testing.T) {
-	const clients, memory = 500, 4 << 20
+	const clients, memory = 500, 4<<20 + 500*requestShare
 	backend := newWhisper(t, func(s *whisper) { s.slots = 4 })
 	p := newProxy(t, fmt.Sprintf("backend %s\nupload {\n\tmemory %d\n}", backend.address(), memory))
 	p.ready(1)
@@ -187,9 +187,11 @@ func TestSlowUploads(t *testing.T) {
 	const piece, every = 1000, 100 * time.Millisecond
 	var wg sync.WaitGroup
 	var served, left, most atomic.Int64
+	start := make(chan struct{})
 	for i := range clients {
 		conn := p.dialRaw(int64(len(body)))
 		wg.Go(func() {
+			<-start
 			tick := time.NewTicker(every)
 			defer tick.Stop()
 			for at := 0; at < len(body); at += piece {
@@ -213,19 +215,22 @@ func TestSlowUploads(t *testing.T) {
 			served.Add(1)
 		})
 	}
-	eventually(t, "the memory for uploads is full", func() bool { return p.pool().uploads.memory.Load() == memory })
+	close(start)
+	eventually(t, "most are uploading", func() bool {
+		return p.pool().uploads.memory.Load() > 1<<20 && p.pool().uploads.requests.Load() > clients/2
+	})
 	slow := len(backend.requests())
 	for range 10 {
 		if r := p.post(transcriptions, wav(1), "model=base"); r.status != http.StatusOK {
 			t.Errorf("status %d: %s", r.status, r.body)
 		}
-		most.Store(max(most.Load(), p.pool().uploads.memory.Load()))
+		most.Store(max(most.Load(), p.pool().uploads.memory.Load()+requestShare*p.pool().uploads.requests.Load()))
 	}
 	if n := len(backend.requests()); slow != 0 || n != 10 {
 		t.Errorf("%d requests reached the backend before, %d while others upload", slow, n)
 	}
 	wg.Wait()
-	if served.Load() != clients/2 || left.Load() != clients/2 || most.Load() > memory {
+	if served.Load() != clients/2 || left.Load() != clients/2 || most.Load() > memory+10*requestShare { // one that has just come in is over it until the next piece of another comes
 		t.Errorf("%d served, %d left, at most %d bytes in memory", served.Load(), left.Load(), most.Load())
 	}
 	if n := len(backend.requests()); n != 10+clients/2 {
@@ -262,7 +267,7 @@ func TestIdleUploadsAreSmall(t *testing.T) {
 				held := p.pool().uploads.held.Load()
 				return goroutinesIn("readForm") == clients && (name == "before the file" || held > clients*10<<10)
 			})
-			each := (int64(inUse()) - int64(before) - counted) / clients
+			each := (int64(inUse()) - int64(before) - counted - surgeMax*chunkSize) / clients // without what is bounded for all of them
 			t.Logf("%d bytes for each upload, the test's own end of the connection included", each)
 			if each > 48<<10 {
 				t.Errorf("%d bytes", each)

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -21,6 +22,7 @@ var slowest = pace{idle: time.Minute, grace: time.Minute, rate: 1 << 10}
 // pacer reads a body, and ends it with os.ErrDeadlineExceeded when it falls behind. Caddy's own limit,
 // which is for idle ones only, goes on beside it.
 type pacer struct {
+	closing context.Context // with its end nothing more is waited for
 	body    io.Reader
 	control *http.ResponseController
 	pace    pace
@@ -29,8 +31,8 @@ type pacer struct {
 	read    int64
 }
 
-func newPacer(w http.ResponseWriter, body io.Reader, pace pace) *pacer {
-	return &pacer{body: body, control: http.NewResponseController(w), pace: pace, start: time.Now()}
+func newPacer(closing context.Context, w http.ResponseWriter, body io.Reader, pace pace) *pacer {
+	return &pacer{closing: closing, body: body, control: http.NewResponseController(w), pace: pace, start: time.Now()}
 }
 
 // deadlineStep is how often the deadline moves at most; each costs a little.
@@ -41,6 +43,9 @@ func (p *pacer) Read(b []byte) (int, error) {
 		p.set = now
 		due := p.start.Add(p.pace.grace + time.Duration(float64(p.read)/float64(p.pace.rate)*float64(time.Second)))
 		_ = p.control.SetReadDeadline(earlier(due, now.Add(p.pace.idle))) // what has no deadlines is not slow
+		if p.closing.Err() != nil {                                       // after that, or what hurry has set might be overwritten
+			_ = p.control.SetReadDeadline(past)
+		}
 	}
 	n, err := p.body.Read(b)
 	p.read += int64(n)

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +23,7 @@ func TestPacer(t *testing.T) {
 	quick := pace{idle: 300 * time.Millisecond, grace: 600 * time.Millisecond, rate: 10000}
 	result := make(chan error, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, err := io.Copy(io.Discard, newPacer(w, r.Body, quick))
+		_, err := io.Copy(io.Discard, newPacer(context.Background(), w, r.Body, quick))
 		if err == nil { // longer than any deadline from before, with net/http reading on in the background
 			timer := time.NewTimer(2 * quick.idle)
 			defer timer.Stop()

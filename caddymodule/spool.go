@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"container/list"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 type account struct {
 	memory atomic.Int64 // bytes in memory, in whole chunks
 	held   atomic.Int64 // bytes in memory and files
+	waiting
 }
 
 // take adds n unless that would be more than limit.
@@ -57,8 +59,10 @@ type spool struct {
 	size   int64
 	closed bool
 
-	kept   int64 // bytes of memory that the upload's form takes
-	vetted int64 // size up to which the disk was found to have room
+	inside bool          // the request's share is counted
+	place  *list.Element // among those that wait in memory; the account's
+	kept   int64         // bytes of memory that the upload's form takes
+	vetted int64         // size up to which the disk was found to have room
 }
 
 // ReadFrom takes in all of r. Errors of the spool itself are errNoRoom or a spoolError, all others
@@ -71,6 +75,7 @@ func (s *spool) ReadFrom(r io.Reader) (int64, error) {
 	}
 	if err == io.EOF {
 		err = nil
+		s.account.settle(s)
 	}
 	return s.size - start, err
 }
@@ -80,7 +85,7 @@ func (s *spool) ReadFrom(r io.Reader) (int64, error) {
 func (s *spool) intoMemory(r io.Reader) error {
 	for s.file == nil {
 		if s.size == int64(len(s.chunks))*chunkSize {
-			if !take(&s.account.memory, chunkSize, s.memory) {
+			if !take(&s.account.memory, chunkSize, s.account.left(s.memory)) {
 				return s.beyondMemory(r)
 			}
 			s.chunks = append(s.chunks, chunks.Get().(*[chunkSize]byte))
@@ -92,6 +97,9 @@ func (s *spool) intoMemory(r io.Reader) error {
 		s.size += int64(n)
 		if err != nil {
 			return err
+		}
+		if s.account.over(s.memory) { // since others came, and nothing that waits could be moved for them
+			return s.spill(s.size)
 		}
 	}
 	return nil
@@ -179,7 +187,7 @@ func (s *spool) hold(n int) error {
 
 // keep counts n bytes that the upload's form takes in memory, until Close; false: there is no room.
 func (s *spool) keep(n int64) bool {
-	if !take(&s.account.memory, n, s.memory) {
+	if !take(&s.account.memory, n, s.account.left(s.memory)) {
 		return false
 	}
 	s.kept += n
@@ -195,13 +203,17 @@ func (s *spool) spill(size int64) error {
 	if err != nil {
 		return &spoolError{err}
 	}
-	s.file, s.named = file, named
 	for i, chunk := range s.chunks {
 		at := int64(i) * chunkSize
 		if _, err := file.WriteAt(chunk[:min(chunkSize, size-at)], at); err != nil {
+			_ = file.Close()
+			if named {
+				_ = os.Remove(file.Name())
+			}
 			return &spoolError{err}
 		}
 	}
+	s.file, s.named = file, named
 	s.freeChunks()
 	return nil
 }
@@ -246,7 +258,10 @@ func (s *spool) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // Open gives a reader from the start. Readers are independent.
-func (s *spool) Open() io.ReadCloser { return io.NopCloser(io.NewSectionReader(s, 0, s.size)) }
+func (s *spool) Open() io.ReadCloser {
+	s.account.start(s)
+	return io.NopCloser(io.NewSectionReader(s, 0, s.size))
+}
 
 // Close gives memory and file back. A reader that goes on gets an error.
 func (s *spool) Close() {
@@ -256,6 +271,10 @@ func (s *spool) Close() {
 		return
 	}
 	s.closed = true
+	s.account.start(s) // it waits no more
+	if s.inside {
+		s.account.requests.Add(-1)
+	}
 	s.freeChunks()
 	s.account.memory.Add(-s.kept)
 	s.kept = 0

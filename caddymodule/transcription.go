@@ -76,7 +76,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, pool *Pool, api 
 	file := &spool{account: &pool.uploads, memory: h.Upload.Memory, bytesMax: limits.bytes, dir: h.Upload.Spool}
 	defer file.Close()
 	t.file = file
-	b := &body{r: newPacer(w, r.Body, slowest), most: h.Upload.MaxSize, allow: -1}
+	b := &body{r: newPacer(pool.closing, w, r.Body, slowest), most: h.Upload.MaxSize, allow: -1}
 	stop := t.hurry(w)
 	form, err := readForm(b, boundary, file) // 2
 	stop()

@@ -128,6 +128,7 @@ func tooLarge(limit int64) *transcript.Error {
 // readForm takes in the whole body: fields into memory, the file into the spool.
 func readForm(b *body, boundary string, file *spool) (*upload, error) {
 	u := &upload{fields: map[string][]string{}}
+	file.enter()
 	flow := &inflow{r: b.r}
 	b.r = flow
 	defer flow.close()

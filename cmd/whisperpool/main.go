@@ -18,6 +18,7 @@ import (
 var version string
 
 func main() {
+	boundGarbage()
 	caddy.CustomBinaryName = "whisperpool"
 	caddy.CustomLongDescription = "whisperpool is Caddy with the whisper_pool handler: one address for a mixed pool of whisper servers.\n" +
 		"Try: whisperpool run --config Caddyfile"
