@@ -40,13 +40,14 @@ func TestTransportConfig(t *testing.T) {
 		https bool
 		want  string
 	}{
-		{``, false, `{"compression":false,"keep_alive":{"idle_timeout":"4s"},"protocol":"http","write_buffer_size":262144}`},
-		{``, true, `{"compression":false,"keep_alive":{"idle_timeout":"4s"},"protocol":"http","tls":{},"write_buffer_size":262144}`},
-		{`{"protocol":"http","dial_timeout":1}`, false, `{"compression":false,"dial_timeout":1,"keep_alive":{"idle_timeout":"4s"},"protocol":"http","write_buffer_size":262144}`},
-		{`{"protocol":"http","keep_alive":{"max_idle_conns":2}}`, false, `{"compression":false,"keep_alive":{"idle_timeout":"4s","max_idle_conns":2},"protocol":"http","write_buffer_size":262144}`},
-		{`{"protocol":"http","keep_alive":null}`, false, `{"compression":false,"keep_alive":{"idle_timeout":"4s"},"protocol":"http","write_buffer_size":262144}`},
-		{`{"protocol":"http","compression":true,"keep_alive":{"idle_timeout":"1s"},"tls":{"server_name":"x"}}`, true, `{"compression":true,"keep_alive":{"idle_timeout":"1s"},"protocol":"http","tls":{"server_name":"x"},"write_buffer_size":262144}`},
-		{`{"protocol":"http","write_buffer_size":4096}`, false, `{"compression":false,"keep_alive":{"idle_timeout":"4s"},"protocol":"http","write_buffer_size":4096}`},
+		{``, false, `{"compression":false,"keep_alive":{"idle_timeout":"4s"},"max_response_header_size":262144,"protocol":"http","write_buffer_size":262144}`},
+		{``, true, `{"compression":false,"keep_alive":{"idle_timeout":"4s"},"max_response_header_size":262144,"protocol":"http","tls":{},"write_buffer_size":262144}`},
+		{`{"protocol":"http","dial_timeout":1}`, false, `{"compression":false,"dial_timeout":1,"keep_alive":{"idle_timeout":"4s"},"max_response_header_size":262144,"protocol":"http","write_buffer_size":262144}`},
+		{`{"protocol":"http","keep_alive":{"max_idle_conns":2}}`, false, `{"compression":false,"keep_alive":{"idle_timeout":"4s","max_idle_conns":2},"max_response_header_size":262144,"protocol":"http","write_buffer_size":262144}`},
+		{`{"protocol":"http","keep_alive":null}`, false, `{"compression":false,"keep_alive":{"idle_timeout":"4s"},"max_response_header_size":262144,"protocol":"http","write_buffer_size":262144}`},
+		{`{"protocol":"http","compression":true,"keep_alive":{"idle_timeout":"1s"},"tls":{"server_name":"x"}}`, true, `{"compression":true,"keep_alive":{"idle_timeout":"1s"},"max_response_header_size":262144,"protocol":"http","tls":{"server_name":"x"},"write_buffer_size":262144}`},
+		{`{"protocol":"http","write_buffer_size":4096}`, false, `{"compression":false,"keep_alive":{"idle_timeout":"4s"},"max_response_header_size":262144,"protocol":"http","write_buffer_size":4096}`},
+		{`{"protocol":"http","max_response_header_size":1024}`, false, `{"compression":false,"keep_alive":{"idle_timeout":"4s"},"max_response_header_size":1024,"protocol":"http","write_buffer_size":262144}`},
 		{`{"protocol":"other","x":1}`, true, `{"protocol":"other","x":1}`},
 	} {
 		fields, err := transportConfig(json.RawMessage(c.raw), c.https)

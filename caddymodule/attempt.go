@@ -156,10 +156,10 @@ func (t *transcription) broken(ctx context.Context, b *backend, reached bool, er
 		t.refused(internalProblem("the upload could not be read back from where it was spooled"))
 		return scheduler.Outcome{Result: scheduler.ClientError, Detail: "spool: " + own.Error()} // not the backend's fault
 	}
-	t.pool.log().Debug("connection failed", zap.String("request", t.requestID), zap.String("backend", string(b.id)), zap.Error(err))
-	if upstream.Garbled(err) {
+	if upstream.Garbled(err) { // the error quotes the answer, which is not logged
 		return scheduler.Outcome{Result: scheduler.Failed, Detail: "its answer is no HTTP"}
 	}
+	t.pool.log().Debug("connection failed", zap.String("request", t.requestID), zap.String("backend", string(b.id)), zap.Error(err))
 	return scheduler.Outcome{Result: scheduler.Died, Unreached: !reached, Detail: connectionFault(err)}
 }
 
