@@ -11,16 +11,10 @@ import (
 // on a slow backend, others gain by the fast one. The slack is for short ones: they hardly suffer on a slow
 // backend, and leave the fast ones to those that would. The constants are from simulated pools (docs/performance.md).
 const (
-	// The more the job sizes and service times are known, the smaller κ is.
-	kappaMin    = 1.35
-	kappaMax    = 2.0
-	kappaSpread = 0.3 // spread of the service times from which it grows,
-	kappaSlope  = 0.7 // and how fast
-	// The size is a guess. Against 3.5, in three pools, 2 takes up to 11 % off the mean and up to a third off the
-	// 99th percentile at loads from 0.3 to 0.7 (at worst 2 % are added to the mean), and makes no difference with
-	// two clients a card and more. With about as many clients as cards it adds 3 to 11 % to the mean and takes 4 to
-	// 26 % off the tail. 1.5 adds a quarter to the mean there, and is worse from a load of 0.7 on.
-	kappaUnknown = 2.0
+	// From 1.4 to 2 the means of open loops differ by 2 %. The larger it is, the less of the pool stands idle
+	// when there are as many clients as fast backends, the longer a long job may take, and the less a wrong
+	// length or a service time that was foretold badly costs.
+	kappa = 2.0
 
 	// The slack is relative to the service time that such jobs have lately. While no other job waits, few
 	// gain by a fast backend that is left free.
@@ -47,14 +41,14 @@ func (LatencyAware) ByOutlook() {}
 //     nothing is known would be a guess.
 //  2. The idle backend that finishes first is the best of all, or near enough to it: that one.
 //  3. Else wait for the best.
-func (LatencyAware) Place(job scheduler.Job, view scheduler.View) scheduler.Placement {
+func (LatencyAware) Place(_ scheduler.Job, view scheduler.View) scheduler.Placement {
 	o := view.Outlook()
 	if !o.Known { // (1)
 		return now(view, scheduler.Best, func(c *scheduler.Candidate) int64 {
 			return int64(c.Outstanding) << 32 / int64(max(c.Slots, 1))
 		})
 	}
-	if o.Idle.OK && near(job, view, o) { // (2)
+	if o.Idle.OK && near(view, o) { // (2)
 		reason := scheduler.Best
 		if o.Idle.In > o.Best.In {
 			reason = scheduler.Near
@@ -69,8 +63,8 @@ func (LatencyAware) Place(job scheduler.Job, view scheduler.View) scheduler.Plac
 }
 
 // near says whether a job that an idle backend would finish need not wait for the best.
-func near(job scheduler.Job, view scheduler.View, o scheduler.Outlook) bool {
-	return o.Idle.In-o.Best.In <= slack(view) || float64(o.Idle.In) <= kappa(job, view)*float64(o.Best.In)
+func near(view scheduler.View, o scheduler.Outlook) bool {
+	return o.Idle.In-o.Best.In <= slack(view) || float64(o.Idle.In) <= kappa*float64(o.Best.In)
 }
 
 func slack(view scheduler.View) time.Duration {
@@ -79,11 +73,4 @@ func slack(view scheduler.View) time.Duration {
 		share = slackOthers
 	}
 	return max(unnoticed, time.Duration(share*float64(view.Typical)))
-}
-
-func kappa(job scheduler.Job, view scheduler.View) float64 {
-	if job.SizeGuessed {
-		return kappaUnknown
-	}
-	return min(max(kappaMin+(view.Spread-kappaSpread)*kappaSlope, kappaMin), kappaMax)
 }

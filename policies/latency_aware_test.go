@@ -9,64 +9,53 @@ import (
 )
 
 func TestLatencyAware(t *testing.T) {
-	known := scheduler.Job{AudioSeconds: 10}
-	guessed := scheduler.Job{AudioSeconds: 10, SizeGuessed: true}
+	job := scheduler.Job{AudioSeconds: 10}
 	for _, c := range []struct {
-		name   string
-		job    scheduler.Job
-		spread float64
-		cands  []scheduler.Candidate
-		want   scheduler.Placement
+		name  string
+		cands []scheduler.Candidate
+		want  scheduler.Placement
 	}{
-		{"the fastest of the idle", known, 0.1, []scheduler.Candidate{idle("slow", 900*ms), idle("fast", 100*ms)},
+		{"the fastest of the idle", []scheduler.Candidate{idle("slow", 900*ms), idle("fast", 100*ms)},
 			scheduler.Placement{Backend: "fast", Reason: scheduler.Best}},
-		{"waiting is quicker", known, 0.1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 100*ms, 100*ms)},
+		{"waiting is quicker", []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 100*ms, 100*ms)},
 			scheduler.Placement{WaitFor: "fast", Reason: scheduler.Wait}},
-		{"waiting takes longer", known, 0.1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 900*ms, 100*ms)},
+		{"waiting takes longer", []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 900*ms, 100*ms)},
 			scheduler.Placement{Backend: "slow", Reason: scheduler.Best}},
-		{"not the best, but near enough", known, 0.1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 560*ms, 110*ms)},
+		{"not the best, but near enough", []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 350*ms, 101*ms)},
 			scheduler.Placement{Backend: "slow", Reason: scheduler.Near}},
-		{"just too far", known, 0.1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 550*ms, 110*ms)},
+		{"just too far", []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 340*ms, 109*ms)},
 			scheduler.Placement{WaitFor: "fast", Reason: scheduler.Wait}},
-		{"the same, when service times vary a lot", known, 1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 480*ms, 110*ms)},
+		{"a difference that nobody notices", []scheduler.Candidate{idle("slow", 60*ms), busy("fast", 5*ms, 5*ms)},
 			scheduler.Placement{Backend: "slow", Reason: scheduler.Near}},
-		{"the same, when the size is a guess", guessed, 0.1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 350*ms, 101*ms)},
-			scheduler.Placement{Backend: "slow", Reason: scheduler.Near}},
-		{"and just too far then", guessed, 0.1, []scheduler.Candidate{idle("slow", 900*ms), busy("fast", 340*ms, 109*ms)},
-			scheduler.Placement{WaitFor: "fast", Reason: scheduler.Wait}},
-		{"a difference that nobody notices", known, 0.1, []scheduler.Candidate{idle("slow", 60*ms), busy("fast", 5*ms, 5*ms)},
-			scheduler.Placement{Backend: "slow", Reason: scheduler.Near}},
-		{"of equals the one with more slots", known, 0.1, []scheduler.Candidate{idle("small", 100*ms), {Backend: "big", Slots: 4, Idle: true, Predicted: 100 * ms}},
+		{"of equals the one with more slots", []scheduler.Candidate{idle("small", 100*ms), {Backend: "big", Slots: 4, Idle: true, Predicted: 100 * ms}},
 			scheduler.Placement{Backend: "big", Reason: scheduler.Best}},
-		{"nobody idle", known, 0.1, []scheduler.Candidate{busy("slow", 0, 900*ms), busy("fast", 200*ms, 100*ms)},
+		{"nobody idle", []scheduler.Candidate{busy("slow", 0, 900*ms), busy("fast", 200*ms, 100*ms)},
 			scheduler.Placement{WaitFor: "fast", Reason: scheduler.Wait}},
-		{"nothing known: whoever has room", known, 0.1, []scheduler.Candidate{
+		{"nothing known: whoever has room", []scheduler.Candidate{
 			{Backend: "full", Slots: 2, Outstanding: 2}, {Backend: "half", Slots: 2, Outstanding: 1, Idle: true}, {Backend: "free", Slots: 2, Idle: true}},
 			scheduler.Placement{Backend: "free", Reason: scheduler.Best}},
-		{"nothing known and nobody idle: wait for nobody in particular", known, 0.1, []scheduler.Candidate{{Backend: "full", Slots: 1, Outstanding: 1}},
+		{"nothing known and nobody idle: wait for nobody in particular", []scheduler.Candidate{{Backend: "full", Slots: 1, Outstanding: 1}},
 			scheduler.Placement{}},
-		{"nobody at all", known, 0.1, nil, scheduler.Placement{}},
+		{"nobody at all", nil, scheduler.Placement{}},
 	} {
-		v := view(c.cands...)
-		v.Spread = c.spread
-		if got := (policies.LatencyAware{}).Place(c.job, v); got != c.want {
+		if got := (policies.LatencyAware{}).Place(job, view(c.cands...)); got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
 		}
 	}
 }
 
-// TestShortJobsLeaveTheFastBackendsToOthers: a job that would be done 150 ms later on the slow backend, which is
-// twice as late, takes it where such jobs usually last longer than that and others wait.
+// TestShortJobsLeaveTheFastBackendsToOthers: a job that would be done 170 ms later on the slow backend, which is
+// more than twice as late, takes it where such jobs usually last longer than that and others wait.
 func TestShortJobsLeaveTheFastBackendsToOthers(t *testing.T) {
 	for _, c := range []struct {
 		typical time.Duration
 		waiting int
 		slow    bool
 	}{
-		{0, 5, false}, {100 * ms, 5, false}, {140 * ms, 5, false}, {160 * ms, 5, true}, {160 * ms, 1, true},
-		{160 * ms, 0, false}, {590 * ms, 0, false}, {610 * ms, 0, true},
+		{0, 5, false}, {100 * ms, 5, false}, {160 * ms, 5, false}, {180 * ms, 5, true}, {180 * ms, 1, true},
+		{180 * ms, 0, false}, {670 * ms, 0, false}, {690 * ms, 0, true},
 	} {
-		v := view(idle("slow", 300*ms), busy("fast", 50*ms, 100*ms))
+		v := view(idle("slow", 310*ms), busy("fast", 40*ms, 100*ms))
 		v.Typical, v.Waiting = c.typical, c.waiting
 		want := scheduler.Placement{WaitFor: "fast", Reason: scheduler.Wait}
 		if c.slow {

@@ -128,7 +128,7 @@ func fastestIdle(view *View) BackendID {
 // offer fills the view with the backends that a job may go to, and says whether one of them is idle.
 func (s *Scheduler) offer(c *class, j *job) (idle bool) {
 	view := &s.round.view
-	view.Now, view.Placements, view.Spread = s.now, s.placements, c.spread
+	view.Now, view.Placements = s.now, s.placements
 	view.Typical, view.Waiting = time.Duration(c.typical), c.waiting-1
 	view.foreseen = nil
 	if !c.plain || len(j.failedOn) > 0 {

@@ -25,9 +25,6 @@ type View struct {
 	Candidates []Candidate
 	// Placements counts the placements that the scheduler has made, for rotating.
 	Placements uint64
-	// Spread is the standard deviation of the log of actual / predicted service time, as learned
-	// over the backends that serve the job's model.
-	Spread float64
 	// Typical is the service time that jobs of the kind had ahead of them lately where they would have
 	// been done first; 0 while none was placed.
 	Typical time.Duration

@@ -35,7 +35,6 @@ type class struct {
 	bound      uint64             // the round that the members are of
 	idle       bool               // some member is
 	plain      bool               // no member needs a closer look than its speed
-	spread     float64            // of the members' jobs, on average
 	gpuBest    map[string]float64 // by GPU class, see fastestOf
 	perUnit    float64            // seconds that a unit takes on the fastest member
 	looked     int

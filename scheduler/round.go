@@ -141,7 +141,7 @@ func (s *Scheduler) bind(c *class) {
 	c.free, c.busy = c.free[:0], c.busy[:0]
 	c.plain, c.bound, c.idle = true, s.round.number, anyIdle(c.serving)
 	clear(c.gpuBest)
-	n, spread, known := 0, 0.0, 0
+	n := 0
 	for _, b := range c.serving {
 		if !b.taking {
 			continue
@@ -160,13 +160,9 @@ func (s *Scheduler) bind(c *class) {
 		c.place[b.number] = n
 		m.speed, m.probing, m.lane = s.speed(b, c.modelIndex), b.halfOpen, -1
 		o.Slots, o.Known = b.slots(), m.speed.Known()
-		if o.Known {
-			spread, known = spread+m.speed.Spread(), known+1
-		}
 		n++
 	}
 	c.members, c.offers, c.takers, c.lines = c.members[:n], c.offers[:n], c.takers[:n], c.lines[:n]
-	c.spread = spread / float64(max(known, 1))
 	for i := range c.members {
 		m := &c.members[i]
 		s.rate(c, m)
