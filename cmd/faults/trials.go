@@ -39,7 +39,7 @@ func halfOpenWithLong(ctx context.Context, e *env) (string, bool, error) {
 	var tried float64
 	_, came := await(ctx, 30*time.Second, func() bool {
 		for _, r := range bad.seen(recovered) {
-			if firstTry.IsZero() && !r.ended.IsZero() {
+			if firstTry.IsZero() && !r.read.IsZero() {
 				firstTry = r.began
 				tried = max(r.seconds, float64(r.bytes)/32000) // what is none of ours is 16-bit audio at 16 kHz
 			}
