@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -53,7 +54,10 @@ func (a *attempt) abort() {
 }
 
 // panicked is what a try panicked with.
-type panicked struct{ value any }
+type panicked struct {
+	value any
+	stack []byte
+}
 
 // start runs an attempt in a goroutine of its own. Its context is not derived from the client's: an
 // attempt that the client's leaving ended by itself could finish before Canceled came, and be retried.
@@ -77,7 +81,7 @@ func (d *Dispatcher) run(a *attempt, decision scheduler.Dispatch, giveUp *time.T
 	defer func() {
 		var thrown *panicked
 		if !returned {
-			if thrown = (&panicked{recover()}); thrown.value == nil {
+			if thrown = (&panicked{recover(), debug.Stack()}); thrown.value == nil {
 				thrown.value = "dispatcher: try did not return"
 			}
 		}
@@ -100,6 +104,10 @@ func (d *Dispatcher) finish(a *attempt, decision scheduler.Dispatch, o scheduler
 	if thrown != nil && a.call.panic == nil {
 		a.call.panic = thrown
 	}
+	if a.call.trial {
+		d.finishTrial(a, decision, o, thrown, cause)
+		return
+	}
 	if a.detached {
 		d.finishDetached(a, o)
 		return
@@ -111,6 +119,21 @@ func (d *Dispatcher) finish(a *attempt, decision scheduler.Dispatch, o scheduler
 	if a.detached { // by that very step
 		d.finishDetached(a, o)
 		return
+	}
+	delete(d.attempts, a.id)
+	d.step(scheduler.Finished{Attempt: a.id, Outcome: a.outcome(decision, o, cause)})
+}
+
+// finishTrial tells the scheduler that a trial is over, unless neither wants to know any more. Requires: mu is held.
+func (d *Dispatcher) finishTrial(a *attempt, decision scheduler.Dispatch, o scheduler.Outcome, thrown *panicked, cause error) {
+	if a.detached || d.closed {
+		return
+	}
+	if thrown != nil {
+		o = scheduler.Outcome{Result: scheduler.Failed, Detail: fmt.Sprintf("panic: %v", thrown.value)}
+		if told := d.options.Panicked; told != nil {
+			d.after = append(d.after, func() { told(thrown.value, thrown.stack) })
+		}
 	}
 	delete(d.attempts, a.id)
 	d.step(scheduler.Finished{Attempt: a.id, Outcome: a.outcome(decision, o, cause)})
@@ -139,12 +162,17 @@ func (d *Dispatcher) commit(a *attempt) bool {
 	switch {
 	case a.committed:
 		return true
-	case a.aborted || a.ctx.Err() != nil || a.call.over:
+	case a.aborted || a.ctx.Err() != nil || a.call.over || a.call.committed:
 		return false
 	}
-	a.committed = true
+	a.committed, a.call.committed = true, true
 	if !a.detached {
 		d.step(scheduler.Committed{Attempt: a.id})
+	}
+	for _, sibling := range a.call.running {
+		if sibling != a && !sibling.aborted { // the scheduler did not know both
+			sibling.abort()
+		}
 	}
 	return true
 }

@@ -34,7 +34,8 @@ type Options struct {
 	Probe func(scheduler.BackendID)
 	// Trial runs an attempt that the scheduler decides for its own sake, see scheduler.Dispatch.Trial: the
 	// driver's own short piece of speech is sent to the backend. It follows the rules of Try and commits
-	// nothing. Where it is nil no trials may be decided, so the configuration must not have Trials.
+	// nothing. Where it is nil there are no trials, whatever the configuration says. A panic of it is told to
+	// Panicked, and the attempt counts as failed.
 	Trial Try
 	// Panicked is told of a panic inside the scheduler, after which the dispatcher has rebuilt it. It
 	// is called without the lock.
@@ -68,7 +69,13 @@ type call struct {
 	done    chan struct{} // closed when settle is set
 	settle  scheduler.Settle
 	over    bool
-	panic   *panicked // of a try
+	// committed: an attempt has begun to answer, so that no other may.
+	committed bool
+	// ended is the best outcome of attempts that the present scheduler does not know, see rebuild.
+	ended scheduler.Outcome
+	panic *panicked // of a try
+	// trial: nobody's, so that it is neither settled nor cancelled.
+	trial bool
 }
 
 // New returns a dispatcher whose jobs wait until the first Configure.
@@ -92,6 +99,7 @@ func (d *Dispatcher) Configure(cfg scheduler.Config) error {
 	if d.closed {
 		return errors.New("the dispatcher is closed")
 	}
+	cfg.Trials = cfg.Trials && d.options.Trial != nil // nobody could run them
 	if d.core == nil {
 		core, err := scheduler.New(cfg, policies.ByName)
 		if err != nil {
@@ -231,7 +239,7 @@ func (d *Dispatcher) Snapshot() scheduler.Snapshot {
 // Now is the instant that events carry at present, for Job.Deadline.
 func (d *Dispatcher) Now() scheduler.Instant { return scheduler.Instant(time.Since(d.started)) }
 
-// Close stops the timer. It is to be called after the last Run returned; a later one, or one that
+// Close stops the timer and ends trials. It is to be called after the last Run returned; a later one, or one that
 // still waits for a configuration, is settled with NoBackend.
 func (d *Dispatcher) Close() {
 	d.mu.Lock()
@@ -241,6 +249,11 @@ func (d *Dispatcher) Close() {
 	}
 	d.closed = true
 	d.timer.Stop()
+	for _, a := range d.attempts {
+		if a.call.trial {
+			a.abort()
+		}
+	}
 	if d.core == nil {
 		close(d.configured)
 	}
@@ -294,7 +307,11 @@ func (d *Dispatcher) stepCore(ev scheduler.Event) (value any, stack []byte) {
 func (d *Dispatcher) carryOut(decision scheduler.Decision) {
 	switch decision := decision.(type) {
 	case scheduler.Dispatch:
-		d.start(d.calls[decision.Job], decision)
+		c := d.calls[decision.Job]
+		if decision.Trial {
+			c = &call{ctx: context.Background(), try: d.options.Trial, over: true, trial: true}
+		}
+		d.start(c, decision)
 	case scheduler.Abort:
 		d.attempts[decision.Attempt].abort()
 	case scheduler.Settle:

@@ -27,6 +27,9 @@ func (d *Dispatcher) rebuild(value any, stack []byte) {
 	}
 	for _, a := range d.attempts {
 		a.detached = true
+		if a.call.trial {
+			a.abort()
+		}
 	}
 	clear(d.attempts)
 	speeds := d.rescue()
@@ -86,23 +89,36 @@ func (d *Dispatcher) arriveAgain(c *call) {
 	}
 }
 
-// finishDetached ends an attempt that the present scheduler does not know. Requires: mu is held.
+// finishDetached ends an attempt that the present scheduler does not know. Of two attempts of a job the first to
+// succeed counts, and the job is over when both have ended. Requires: mu is held.
 func (d *Dispatcher) finishDetached(a *attempt, o scheduler.Outcome) {
 	c := a.call
-	if c.over || len(c.running) > 0 {
+	if c.over {
 		return
 	}
-	s := scheduler.Settle{Job: c.job.ID, Attempts: 1, Last: o}
+	if c.ended.Result != scheduler.Success && (o.Result == scheduler.Success || c.ended.Result != scheduler.ClientError) {
+		c.ended = o
+	}
+	if o.Result == scheduler.Success {
+		for _, sibling := range c.running {
+			sibling.abort()
+		}
+	}
+	if len(c.running) > 0 {
+		return
+	}
+	s := scheduler.Settle{Job: c.job.ID, Attempts: 1, Last: c.ended}
 	switch {
-	case o.Result == scheduler.Success:
+	case c.ended.Result == scheduler.Success:
 		s.Reason = scheduler.Served
-	case o.Result == scheduler.ClientError:
+	case c.ended.Result == scheduler.ClientError:
 		s.Reason = scheduler.Refused
-	case c.panic != nil || a.aborted || c.ctx.Err() != nil:
+	case c.panic != nil || a.aborted && !c.committed || c.ctx.Err() != nil:
 		s.Reason = scheduler.ClientGone
-	case a.committed:
+	case c.committed:
 		s.Reason = scheduler.Exhausted
 	default:
+		c.ended = scheduler.Outcome{}
 		d.step(scheduler.Arrived{Job: c.job})
 		return
 	}

@@ -18,10 +18,19 @@ import (
 func TestCancelStorm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const slots = 2
-		d := start(t, backends(slots, "a", "b", "c"), dispatcher.Options{})
+		var trials atomic.Int32
+		lively := func(ids ...scheduler.BackendID) scheduler.Config {
+			cfg := backends(slots, ids...)
+			cfg.Trials, cfg.Hedge = true, true
+			return cfg
+		}
+		d := start(t, lively("a", "b", "c"), dispatcher.Options{Trial: func(ctx context.Context, a dispatcher.Attempt) scheduler.Outcome {
+			trials.Add(1)
+			return takes(time.Duration(rand.IntN(200))*time.Millisecond)(ctx, a)
+		}})
 		defer d.Close()
 		running := map[scheduler.BackendID]*atomic.Int32{"a": {}, "b": {}, "c": {}}
-		var settled [scheduler.ClientGone + 1]atomic.Int32
+		var settled [scheduler.Poison + 1]atomic.Int32
 		try := func(ctx context.Context, a dispatcher.Attempt) scheduler.Outcome {
 			if n := running[a.Backend].Add(1); n > slots {
 				t.Errorf("%d attempts on the %d slots of %s", n, slots, a.Backend)
@@ -49,12 +58,13 @@ func TestCancelStorm(t *testing.T) {
 		for i := range 10 {
 			time.Sleep(300 * time.Millisecond)
 			ids := [][]scheduler.BackendID{{"a", "b", "c"}, {"a", "b"}, {"c", "a"}}[i%3]
-			if err := d.Configure(backends(slots, ids...)); err != nil {
+			if err := d.Configure(lively(ids...)); err != nil {
 				t.Error(err)
 			}
 		}
 		wg.Wait()
 		isIdle(t, d)
+		t.Logf("%d trials", trials.Load())
 		served, gone := settled[scheduler.Served].Load(), settled[scheduler.ClientGone].Load()
 		if served < 100 || gone < 50 {
 			t.Errorf("%d served and %d gone: the storm was none", served, gone)

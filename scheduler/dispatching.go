@@ -101,16 +101,33 @@ func another(c *class, b *backend) bool {
 
 // giveUpAfter is how long an attempt may take. Requires: the backend counts it.
 func (s *Scheduler) giveUpAfter(a *attempt, last bool) time.Duration {
-	audio := a.job.AudioSeconds
-	if a.speed.Observations() == 0 {
-		limit := giveUpUnknown + duration(giveUpAudio*audio) + time.Duration(giveUpFactor*float64(a.guess))
-		if last {
-			limit += giveUpLast
-		}
-		return limit
+	limit := time.Duration(0)
+	switch {
+	case a.pass.Probe:
+		limit = a.probeTimeout()
+	case a.speed.Observations() == 0:
+		limit = a.unknownTimeout()
+	default:
+		limit = max(a.tolerated(), giveUpMin)
 	}
+	if last {
+		limit += giveUpLast
+	}
+	return limit
+}
+
+// unknownTimeout is how long an attempt may take where nothing was seen of its backend.
+func (a *attempt) unknownTimeout() time.Duration {
+	return giveUpUnknown + duration(giveUpAudio*a.job.AudioSeconds) + time.Duration(giveUpFactor*float64(a.guess))
+}
+
+// tolerated is how long an attempt may take by what was seen of its backend.
+func (a *attempt) tolerated() time.Duration {
 	crowded := max(len(a.backend.running), a.backend.slots())
-	predicted := a.speed.Theta(crowded) * a.speed.Cost.Of(audio)
+	if a.trial { // nobody joins it
+		crowded = len(a.backend.running)
+	}
+	predicted := a.speed.Theta(crowded) * a.speed.Cost.Of(a.job.AudioSeconds)
 	factor := max(giveUpFactor, math.Exp(giveUpSpreads*a.speed.Spread()))
 	if a.speed.Observations() < fewObservations {
 		factor *= giveUpFew
@@ -118,9 +135,5 @@ func (s *Scheduler) giveUpAfter(a *attempt, last bool) time.Duration {
 	if a.job.SizeGuessed {
 		factor *= giveUpGuessed
 	}
-	limit := max(duration(factor*predicted), giveUpMin)
-	if last {
-		limit += giveUpLast
-	}
-	return limit
+	return duration(factor * predicted)
 }

@@ -124,6 +124,9 @@ func (s *Scheduler) mayProbe(c *class, j *job, m *member) bool {
 	if j.AudioSeconds <= probeAudioMax && j.paid+1 < s.cfg.Attempts {
 		return true
 	}
+	if s.cfg.Trials {
+		return false
+	}
 	if s.now.Sub(Instant(m.backend.health.breaker.OpenUntil())) >= probeAnyAfter {
 		return true
 	}

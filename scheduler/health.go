@@ -142,6 +142,9 @@ func (s *Scheduler) judge(a *attempt, o Outcome) {
 		h.condition, h.strikes, h.busyRow = up, 0, 0
 		verdict = breaker.Good
 		b.succeeded(s.now)
+		if h.cause == Overdue { // it did not hang, after all
+			h.breaker.Shorten(time.Duration(s.now))
+		}
 	case Failed, Died:
 		b.failed++
 		verdict = breaker.Bad
@@ -164,6 +167,7 @@ func (s *Scheduler) judge(a *attempt, o Outcome) {
 	}
 	s.turn(b, h.breaker.End(time.Duration(s.now), a.pass, verdict), o)
 	s.strike(a, o)
+	s.suspect(a, o)
 	if a.gaveUp(s.now, o) {
 		s.gaveUpOn(a)
 	}

@@ -17,13 +17,16 @@ func (s *Scheduler) Invariants() error {
 	waiting, waitingBytes := 0, int64(0)
 	ofTenant := make(map[*tenant]int)
 	for _, c := range s.classes {
-		n := 0
+		n, short := 0, 0
 		for i, f := range c.flows {
 			claim(f.index == i && f.class == c && c.flowOf[f.tenant.id] == f && !f.empty(), "a flow of %s is not where it should be, or empty", c.model)
 			claim(!f.keyNow().before(f.key) && !f.moved && f.tenant.charged == 0, "a flow of %s is as a round left it", c.model)
 			claim(i == 0 || !f.key.before(c.flows[(i-1)/2].key), "the flows of %s are out of order", c.model)
 			for j := range f.all() {
 				n++
+				if j.isShort() {
+					short++
+				}
 				waitingBytes += j.Bytes
 				ofTenant[j.tenant]++
 				claim(j.queued && j.running == nil && j.flow == f, "job %d in the queue is marked queued %v, running %v", j.ID, j.queued, j.running != nil)
@@ -34,6 +37,7 @@ func (s *Scheduler) Invariants() error {
 			}
 		}
 		claim(len(c.flowOf) == len(c.flows), "%d flows of %s, %d by tenant", len(c.flows), c.model, len(c.flowOf))
+		claim(short == c.shortOnes, "%d short jobs wait for %s, counted %d", short, c.model, c.shortOnes)
 		claim(n == c.waiting, "%d jobs wait for %s, counted %d", n, c.model, c.waiting)
 		waiting += n
 	}
@@ -47,7 +51,15 @@ func (s *Scheduler) Invariants() error {
 	claim(waiting == s.waiting, "%d jobs wait, counted %d", waiting, s.waiting)
 	claim(waitingBytes == s.waitingBytes, "%d bytes wait, counted %d", waitingBytes, s.waitingBytes)
 	claim(len(s.expiries) == s.waiting, "%d expiries of %d jobs", len(s.expiries), s.waiting)
-	claim(len(s.jobs) == s.waiting+len(s.attempts), "%d jobs, of which %d wait and %d run", len(s.jobs), s.waiting, len(s.attempts))
+	trials := 0
+	for _, b := range s.pool {
+		if b.trial != nil {
+			trials++
+			claim(b.trial.trial && b.trial.backend == b && s.attempts[b.trial.id] == b.trial, "the trial of %s is not its own, or has ended", b.ID)
+		}
+		claim(b.cold >= 0 && b.cold <= slowStartJobs, "backend %s starts slowly for %d jobs", b.ID, b.cold)
+	}
+	claim(len(s.jobs)+trials == s.waiting+len(s.attempts), "%d jobs, of which %d wait; %d attempts, %d of them trials", len(s.jobs), s.waiting, len(s.attempts), trials)
 	held := int64(0)
 	for _, j := range s.jobs {
 		held += j.Bytes
@@ -59,7 +71,7 @@ func (s *Scheduler) Invariants() error {
 		claim(!b.draining || len(b.running) > 0, "backend %s drained and is still there", b.ID)
 		claim(s.byID[b.ID] == b, "backend %s is not found by its ID", b.ID)
 		for _, a := range b.running {
-			claim(a.backend == b && s.attempts[a.id] == a && a.job.running == a, "attempt %d is not its job's or its backend's", a.id)
+			claim(a.backend == b && s.attempts[a.id] == a && (a.trial && b.trial == a || a.job.running == a), "attempt %d is not its job's or its backend's", a.id)
 		}
 	}
 	claim(running == len(s.attempts), "%d attempts on backends, counted %d", running, len(s.attempts))

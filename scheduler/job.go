@@ -90,6 +90,7 @@ func (j *job) failedAt(b *backend) bool {
 // attempt is one that was dispatched and has not finished.
 type attempt struct {
 	id       AttemptID
+	trial    bool // job is nobody's
 	job      *job
 	backend  *backend
 	speed    *estimator.Speed // of the instance that it was sent to

@@ -29,6 +29,7 @@ type backend struct {
 	cold      int  // jobs that its slow start still lasts
 	proven    bool // the instance has answered a job
 	lastModel int  // of the last attempt, for trials
+	trial     *attempt
 
 	// Scratch space of a placement round.
 	idle     int             // slots that a job could start in at once

@@ -24,6 +24,7 @@ type chaos struct {
 	slots     map[scheduler.BackendID]int // as configured; 0 for those that went
 	used      map[scheduler.BackendID]int
 	running   []running // attempts, in order of dispatch
+	trials    bool      // may be decided
 	perTenant int       // jobs of a tenant that may wait
 	jobs      map[scheduler.JobID]*fate
 	log       strings.Builder
@@ -70,6 +71,13 @@ func (c *chaos) config() scheduler.Config {
 		Queue:   scheduler.Queue{MaxRequests: int(c.next()) % 20, MaxWait: time.Duration(c.next()) * time.Second, MaxBytes: int64(c.next()) * 100},
 		Breaker: scheduler.Breaker{Failures: int(c.next()) % 3},
 	}
+	y := c.next()
+	cfg.Trials, cfg.Hedge, cfg.Breaker.SlowFactor = y%2 == 0, y/2%2 == 0, float64(y%4)
+	if cfg.Breaker.SlowFactor == 1 {
+		cfg.Breaker.SlowFactor = 1.5
+	}
+	cfg.RetryBudget = float64(y%8) / 8
+	c.trials = cfg.Trials
 	x := c.next()
 	cfg.Queue.MaxPerTenant = int(x) % 4
 	cfg.Queue.Order = []scheduler.Order{"", scheduler.FIFO, scheduler.ShortestFirst}[x/4%3]
@@ -77,7 +85,7 @@ func (c *chaos) config() scheduler.Config {
 	c.slots = map[scheduler.BackendID]int{}
 	for i := range int(c.next()) % 6 {
 		b := scheduler.Backend{ID: scheduler.BackendID(fmt.Sprintf("b%d", i)), Address: "x", Slots: 1 + int(c.next())%3}
-		switch c.next() % 7 {
+		switch c.next() % 8 {
 		case 0:
 			b.Checked = true
 		case 1:
@@ -91,6 +99,8 @@ func (c *chaos) config() scheduler.Config {
 			b.Address = "y"
 		case 5:
 			b.Slots, b.Discover = 0, true
+		case 6:
+			b.Drained = true
 		}
 		cfg.Backends = append(cfg.Backends, b)
 		if c.slots[b.ID] = b.Slots; b.Discover {
@@ -130,7 +140,7 @@ func (c *chaos) event() scheduler.Event {
 	case k == 11:
 		if len(c.running) > 0 {
 			a := c.running[int(c.next())%len(c.running)]
-			if !a.aborted { // its dispatcher would not ask
+			if !a.aborted && a.job > 0 { // its dispatcher would not ask
 				c.jobs[a.job].committed = true
 				return scheduler.Committed{Attempt: a.id}
 			}
@@ -164,6 +174,9 @@ func (c *chaos) finish(i int) scheduler.Event {
 	c.running = slices.Delete(c.running, i, i+1)
 	c.used[a.backend]--
 	f := c.jobs[a.job]
+	if f == nil {
+		f = new(fate) // of a trial
+	}
 	f.attempts--
 	o := scheduler.Outcome{Result: scheduler.Success, Words: c.next()%4 != 0, AudioSeconds: float64(c.next() % 100)}
 	x := c.next()
@@ -222,6 +235,16 @@ func (c *chaos) check(d scheduler.Decision) {
 	}
 	switch d := d.(type) {
 	case scheduler.Dispatch:
+		if d.Trial {
+			claim(c.trials && d.Job == 0 && d.Model != "" && d.Timeout > 0, "a trial that was not allowed, or is none")
+			for _, r := range c.running {
+				claim(r.job != 0 || r.backend != d.Backend, "a second trial at a time")
+			}
+			c.used[d.Backend]++
+			claim(c.used[d.Backend] <= c.slots[d.Backend], "%d attempts on %d slots", c.used[d.Backend], c.slots[d.Backend])
+			c.running = append(c.running, running{id: d.Attempt, backend: d.Backend})
+			break
+		}
 		f := c.jobs[d.Job]
 		claim(f != nil && !f.settled && f.attempts == 0, "the job is settled or runs already")
 		claim(!f.canceled && !f.committed, "the job was canceled or its answer has begun")
@@ -283,7 +306,9 @@ func (c *chaos) windUp() {
 			a := c.running[0]
 			c.running = c.running[1:]
 			c.used[a.backend]--
-			c.jobs[a.job].attempts--
+			if a.job > 0 {
+				c.jobs[a.job].attempts--
+			}
 			c.step(scheduler.Finished{Attempt: a.id, Outcome: scheduler.Outcome{Result: scheduler.Success, Words: true}})
 		}
 	}

@@ -61,8 +61,8 @@ func (s *Scheduler) abort(a *attempt) {
 // commit notes that the answer is about to reach the client, so that no attempt may follow this one.
 func (s *Scheduler) commit(id AttemptID) {
 	a := s.attempts[id]
-	if a == nil {
-		panic(fmt.Sprintf("scheduler: Committed for attempt %d, which does not run", id))
+	if a == nil || a.trial {
+		panic(fmt.Sprintf("scheduler: Committed for attempt %d, which does not run or is a trial", id))
 	}
 	a.job.committed = true
 }
@@ -82,10 +82,18 @@ func (s *Scheduler) finish(id AttemptID, o Outcome) {
 	delete(s.attempts, id)
 	b, j := a.backend, a.job
 	b.stop(a, s.now)
-	s.learn(a, o)
-	s.judge(a, o)
+	if a.trial {
+		s.finishTrial(a, o)
+	} else {
+		s.learn(a, o)
+		s.judge(a, o)
+	}
 	if b.draining && len(b.running) == 0 {
 		s.forget(b)
+	}
+	if a.trial {
+		s.spareAttempts.put(a)
+		return
 	}
 	j.running = nil
 	j.last, j.lastBackend = o, b.ID

@@ -62,7 +62,7 @@ func (s *Scheduler) bindAll() {
 func (s *Scheduler) survey() (worthwhile bool) {
 	for i, b := range s.pool {
 		b.number, b.idle = i, 0
-		b.taking, b.halfOpen = b.takes(s.now), b.health.breaker.State(time.Duration(s.now)) == breaker.HalfOpen
+		b.taking, b.halfOpen = b.takes(s.now) && s.forClients(b), b.health.breaker.State(time.Duration(s.now)) == breaker.HalfOpen
 		if b.taking && s.now >= b.health.pausedUntil {
 			b.idle = max(0, s.limit(b)-len(b.running))
 			if b.halfOpen {

@@ -73,6 +73,8 @@ type Scheduler struct {
 	out     []Decision // of the step in progress
 	round   round      // scratch space of placement
 
+	trialJob job // what trials count as
+
 	spareJobs     spare[job] // used again, so that a steady load allocates none
 	spareAttempts spare[attempt]
 	spareFlows    spare[flow]
@@ -120,6 +122,7 @@ func New(cfg Config, policy func(name string) (Policy, bool)) (*Scheduler, error
 		attempts: make(map[AttemptID]*attempt),
 
 		watchAt:    never,
+		trialJob:   job{Job: Job{AudioSeconds: trialAudio}},
 		tenantByID: make(map[Tenant]*tenant),
 		shapes:     make(map[shapeKey]*estimator.Shape),
 	}
@@ -170,6 +173,7 @@ func (s *Scheduler) Step(now Instant, ev Event) []Decision {
 	s.watch()
 	s.review()
 	s.place(arrived)
+	s.try()
 	s.refuse()
 	s.admit(arrived)
 	s.wakeForQueue()

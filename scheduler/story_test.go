@@ -16,14 +16,14 @@ import (
 // TestStories plays the scripts in testdata and compares every decision. Each behaviour of the
 // scheduler is one of them. To accept a difference run with -rewrite, and explain each line of it.
 //
-//	config [policy=] [attempts=] [max-requests=] [max-bytes=] [max-wait=] [max-per-tenant=] [order=] [failures=] [seed=]
-//	ID [class=] [slots=] [models=a,b] [checked] [discover] [prior=FIXED+PERSECOND] [address=]
+//	config [policy=] [attempts=] [max-requests=] [max-bytes=] [max-wait=] [max-per-tenant=] [order=] [failures=] [seed=] [trials] [hedge]
+//	ID [class=] [slots=] [models=a,b] [checked] [drained] [discover] [prior=FIXED+PERSECOND] [address=]
 //
 // applies a configuration, the first time to a new scheduler (at=TIME else).
 //
 //	run
 //	TIME EVENT ARGUMENTS, where commit and finish name the job whose attempt it is, and next is the success
-//	of the attempt that was dispatched first
+//	of the attempt that was dispatched first, and finish trial=BACKEND ends a trial
 //
 // sends events, with Ticked at every wake between them.
 //
@@ -35,7 +35,7 @@ func TestStories(t *testing.T) {
 		if strings.Contains(path, "fuzz") {
 			return
 		}
-		st := &story{running: map[uint64]scheduler.AttemptID{}}
+		st := &story{running: map[uint64]scheduler.AttemptID{}, trials: map[scheduler.BackendID]scheduler.AttemptID{}}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string { return st.command(t, d) })
 	})
 }
@@ -45,6 +45,7 @@ type story struct {
 	now     scheduler.Instant
 	out     strings.Builder
 	running map[uint64]scheduler.AttemptID // by job
+	trials  map[scheduler.BackendID]scheduler.AttemptID
 }
 
 func (st *story) command(t *testing.T, d *datadriven.TestData) string {
@@ -97,7 +98,9 @@ func (st *story) until(at scheduler.Instant) {
 func (st *story) step(at scheduler.Instant, ev scheduler.Event) {
 	st.now = max(st.now, at)
 	for _, d := range st.core.Step(st.now, ev) {
-		if d, ok := d.(scheduler.Dispatch); ok {
+		if d, ok := d.(scheduler.Dispatch); ok && d.Trial {
+			st.trials[d.Backend] = d.Attempt
+		} else if ok {
 			st.running[uint64(d.Job)] = d.Attempt
 		}
 		fmt.Fprintf(&st.out, "%v: %s\n", time.Duration(st.now), describe(d))
@@ -108,6 +111,9 @@ func describe(d scheduler.Decision) string {
 	switch d := d.(type) {
 	case scheduler.Dispatch:
 		s := fmt.Sprintf("dispatch #%d: job %d on %s, %s", d.Attempt, d.Job, d.Backend, d.Reason)
+		if d.Trial {
+			s = fmt.Sprintf("dispatch #%d: a trial of %s with %s", d.Attempt, d.Backend, d.Model)
+		}
 		if d.Predicted > 0 {
 			s += fmt.Sprintf(", predicted %v", d.Predicted.Round(time.Millisecond))
 		}
@@ -177,6 +183,8 @@ func configOf(d *datadriven.TestData) (cfg scheduler.Config, at scheduler.Instan
 		},
 		Breaker: scheduler.Breaker{Failures: p.int("failures"), OpenFor: p.duration("open-for"), MaxOpenFor: p.duration("max-open-for")},
 	}
+	_, cfg.Trials = args["trials"]
+	_, cfg.Hedge = args["hedge"]
 	at = scheduler.Instant(p.duration("at"))
 	for line := range strings.Lines(d.Input) {
 		fields := strings.Fields(line)
@@ -320,6 +328,10 @@ func (st *story) eventOf(name string, fields []string) (scheduler.Event, error) 
 		name, fields, number = "finish", []string{"", "success"}, st.oldest()
 	}
 	attempt, runs := st.running[number]
+	if backend, ok := strings.CutPrefix(first, "trial="); ok {
+		attempt, runs = st.trials[scheduler.BackendID(backend)]
+		delete(st.trials, scheduler.BackendID(backend))
+	}
 	if (name == "commit" || name == "finish") && !runs {
 		return nil, fmt.Errorf("job %d does not run; so far:\n%s", number, st.out.String())
 	}

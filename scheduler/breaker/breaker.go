@@ -138,6 +138,9 @@ func (b *Breaker) State(now time.Duration) State {
 	}
 }
 
+// Closed says whether it is closed, at any time.
+func (b *Breaker) Closed() bool { return b.closed }
+
 // Admits says whether Begin may be called at now.
 func (b *Breaker) Admits(now time.Duration) bool {
 	return b.closed || now >= b.openUntil && b.probe == nil
