@@ -77,7 +77,7 @@ func (a *App) stage(ctx caddy.Context, h *Handler, pool *Pool) error {
 			continue
 		}
 		if s.generation.text != text {
-			return errors.New("another site has a pool of this name with other backends, policy, queue, breaker, attempts, retry_budget, hedge or record; " +
+			return errors.New("another site has a pool of this name with other backends, discover, policy, queue, breaker, attempts, retry_budget, hedge or record; " +
 				"these must be equal (write them once in a snippet and import it), or give one of the pools another name")
 		}
 		s.generation.include(h)

@@ -41,6 +41,7 @@ const countMax = 1_000_000
 var (
 	poolOptions = options[*Handler]{
 		"backend":       {"backend <address> [<gpu class>] { ... }", true, parseBackend},
+		"discover":      {"discover srv <name> [<gpu class>] | a <name> <port> [<gpu class>] | multi [<gpu class>] { ... }", true, parseDiscover},
 		"policy":        {"policy <name>", false, text(checkPolicy, func(h *Handler) *string { return &h.Policy })},
 		"queue":         {"queue { ... }", false, block("queue", queueOptions, func(h *Handler) **Queue { return &h.Queue })},
 		"breaker":       {"breaker { ... }", false, block("breaker", breakerOptions, func(h *Handler) **Breaker { return &h.Breaker })},
@@ -104,6 +105,10 @@ var (
 //	            ...
 //	        }
 //	    }
+//	    discover srv <name> | a <name> <port> | multi [<gpu class>] {
+//	        refresh <duration>
+//	        <options of backend but name, and of Caddy's dynamic upstream source>
+//	    }
 //	    policy <name>
 //	    queue {
 //	        max_requests <count>
@@ -157,7 +162,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	whole := *h
-	whole.Backends = slices.Clone(h.Backends)
+	whole.Backends, whole.Discover = slices.Clone(h.Backends), slices.Clone(h.Discover)
 	whole.fill()
 	if err := whole.validate(); err != nil {
 		return d.Errf("whisper_pool %s: %v", whole.Pool, err)

@@ -33,7 +33,7 @@ const (
 type Backend struct {
 	// Where it is: `host:port`, or a URL with scheme http or https and optionally a path that goes
 	// before the paths of its API, such as `https://gpu.internal/whisper`. Required.
-	Address string `json:"address"`
+	Address string `json:"address,omitempty"`
 
 	// The GPU class, such as `T4` or `H100`: what speed to expect before anything was measured, and
 	// a label in metrics. Optional.
@@ -144,14 +144,15 @@ type Upload struct {
 // governing is the part of a handler's configuration that governs backends, and so must be the same
 // wherever a pool is named.
 type governing struct {
-	Backends    []Backend `json:"backends"`
-	Policy      string    `json:"policy"`
-	Queue       Queue     `json:"queue"`
-	Breaker     Breaker   `json:"breaker"`
-	Attempts    int       `json:"attempts"`
-	RetryBudget float64   `json:"retry_budget"`
-	Hedge       bool      `json:"hedge"`
-	Record      *Record   `json:"record"`
+	Backends    []Backend  `json:"backends"`
+	Discover    []Discover `json:"discover"`
+	Policy      string     `json:"policy"`
+	Queue       Queue      `json:"queue"`
+	Breaker     Breaker    `json:"breaker"`
+	Attempts    int        `json:"attempts"`
+	RetryBudget float64    `json:"retry_budget"`
+	Hedge       bool       `json:"hedge"`
+	Record      *Record    `json:"record"`
 }
 
 // fill puts the defaults where an option was left out.
@@ -176,6 +177,9 @@ func (h *Handler) fill() {
 	orNumber(&h.Upload.MaxSize, defaultUploadMax)
 	orNumber(&h.Upload.Memory, defaultMemory)
 	orString(&h.Upload.Spool, defaultSpool())
+	for i := range h.Discover {
+		orNumber(&h.Discover[i].Refresh, caddy.Duration(defaultRefresh))
+	}
 	for i := range h.Backends {
 		orString(&h.Backends[i].Name, h.Backends[i].Address)
 	}
@@ -184,7 +188,7 @@ func (h *Handler) fill() {
 // governs is what of the configuration governs backends. Call fill before.
 func (h *Handler) governs() governing {
 	return governing{
-		Backends: h.Backends, Policy: h.Policy, Queue: *h.Queue, Breaker: *h.Breaker, Attempts: h.Attempts,
+		Backends: h.Backends, Discover: h.Discover, Policy: h.Policy, Queue: *h.Queue, Breaker: *h.Breaker, Attempts: h.Attempts,
 		RetryBudget: h.RetryBudget, Hedge: h.Hedge, Record: h.Record,
 	}
 }

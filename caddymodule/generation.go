@@ -23,14 +23,15 @@ import (
 // loaded. Attempts and probes that run hold it, so that its transports outlive a reload as long as
 // somebody uses them; Caddy's own clean-up would end them under running transcriptions.
 type generation struct {
-	config   governing
-	text     string          // canonical form of config
-	models   map[string]bool // that the sites name as defaults or by aliases
-	tenants  tenantLimit
-	spools   map[string]bool
-	backends []*backend
-	logger   *zap.Logger
-	storage  storage
+	config      governing
+	text        string          // canonical form of config
+	models      map[string]bool // that the sites name as defaults or by aliases
+	tenants     tenantLimit
+	spools      map[string]bool
+	backends    []*backend   // those that it names
+	discoveries []*discovery // where it finds others
+	logger      *zap.Logger
+	storage     storage
 
 	end  context.CancelFunc // ends the transports
 	refs atomic.Int32
@@ -48,6 +49,7 @@ type backend struct {
 	probes     http.RoundTripper
 	// identity is the same as long as what a probe found out still holds.
 	identity string
+	key      string // of the address
 }
 
 // newGeneration loads the transports and expands the secrets of a handler's configuration. The
@@ -71,6 +73,14 @@ func newGeneration(ctx caddy.Context, h *Handler, text string) (*generation, err
 			return nil, fmt.Errorf("backend %s: %w", config.Name, err)
 		}
 		g.backends = append(g.backends, b)
+	}
+	for _, config := range h.Discover {
+		d, err := g.newDiscovery(own, repl, config)
+		if err != nil {
+			g.release()
+			return nil, fmt.Errorf("discover: %w", err)
+		}
+		g.discoveries = append(g.discoveries, d)
 	}
 	return g, nil
 }
@@ -111,8 +121,27 @@ func (g *generation) newBackend(ctx caddy.Context, repl *caddy.Replacer, config 
 		}
 		addr.base.Scheme = "https"
 	}
-	b.identity, err = canonical([]any{addr.key(), config.Kind, config.HealthURI})
-	return b, err
+	return b, b.identify(addr)
+}
+
+// identify makes up what the backend is known by.
+func (b *backend) identify(a address) (err error) {
+	b.key = a.key()
+	b.identity, err = canonical([]any{b.key, b.config.Kind, b.config.HealthURI})
+	return err
+}
+
+// at is the same backend at another address, which is its name.
+func (b *backend) at(text string) (*backend, error) {
+	addr, err := parseAddress(text)
+	if err != nil {
+		return nil, err
+	}
+	addr.base.Scheme = b.base.Scheme // as its transport has it
+	other := *b
+	other.id, other.base = scheduler.BackendID(text), addr.base
+	other.config.Address, other.config.Name = text, text
+	return &other, other.identify(addr)
 }
 
 // hold takes a reference. Requires that somebody has one.
@@ -125,8 +154,8 @@ func (g *generation) release() {
 	}
 }
 
-// schedulerConfig is the generation as the scheduler is told it, with what is known of its backends.
-func (g *generation) schedulerConfig(seed uint64, bytesMax int64, known func(*backend) known) scheduler.Config {
+// schedulerConfig is the generation as the scheduler is told it, with its backends and what is known of them.
+func (g *generation) schedulerConfig(seed uint64, bytesMax int64, backends []*backend, known func(*backend) known) scheduler.Config {
 	config := scheduler.Config{
 		Policy: g.config.Policy,
 		Queue: scheduler.Queue{
@@ -141,7 +170,7 @@ func (g *generation) schedulerConfig(seed uint64, bytesMax int64, known func(*ba
 		Attempts: g.config.Attempts, RetryBudget: g.config.RetryBudget, Hedge: g.config.Hedge, Trials: true,
 		Seed: seed,
 	}
-	for _, b := range g.backends {
+	for _, b := range backends {
 		k := known(b)
 		config.Backends = append(config.Backends, scheduler.Backend{
 			ID: b.id, Address: b.config.Address, Class: b.config.Class, Models: b.config.Models, Slots: b.config.Slots,

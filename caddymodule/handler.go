@@ -22,15 +22,18 @@ import (
 // Errors are answered in the shape of OpenAI's API, because its clients read nothing else. They are
 // written directly and so do not go through handle_errors.
 //
-// Handlers that name the same pool share its backends and its queue. Their options backends, policy,
+// Handlers that name the same pool share its backends and its queue. Their options backends, discover, policy,
 // queue, breaker, attempts, retry_budget, hedge and record must then be equal; default_model, aliases, priority, tenant,
 // upload and api_keys may differ.
 type Handler struct {
 	// The pool's name, in logs and metrics. Default: `default`.
 	Pool string `json:"pool,omitempty"`
 
-	// The whisper servers. At least one is required.
+	// The whisper servers. At least one of them, or of discover, is required.
 	Backends []Backend `json:"backends,omitempty"`
+
+	// Where to find more whisper servers.
+	Discover []Discover `json:"discover,omitempty"`
 
 	// How a backend is chosen: `latency_aware`, `least_outstanding`, `fastest_idle`, `round_robin` or
 	// `random`. Default: `latency_aware`.

@@ -56,8 +56,9 @@ type Pool struct {
 	recording *recording // nil: nothing is recorded
 	drains    map[scheduler.BackendID]bool
 	judged    chan scheduler.Judged
-	storing   sync.Mutex    // one stores drains at a time; taken before mu
-	changed   chan struct{} // closed, and made anew, when the catalogue changes
+	finders   map[string]*finder // by their discovery's key
+	storing   sync.Mutex         // one stores drains at a time; taken before mu
+	changed   chan struct{}      // closed, and made anew, when the catalogue changes
 
 	// members are in the order of the configuration. Written under mu, read without it by the
 	// dispatcher, which may be called under mu.
@@ -84,6 +85,7 @@ func (p *Pool) release() { _, _ = pools.Delete(p.name) } // Destruct returns no 
 // makes pools too.
 func newPool(name string) *Pool {
 	p := &Pool{name: name, configured: make(chan struct{}), changed: make(chan struct{}), seed: rand.Uint64(), tenants: newTenants()}
+	p.finders = map[string]*finder{}
 	p.drains, p.judged = map[scheduler.BackendID]bool{}, make(chan scheduler.Judged, judgedKept)
 	p.logger.Store(caddy.Log().Named("whisper_pool"))
 	p.catalogue.Store(&catalogue{})
@@ -171,7 +173,7 @@ func (p *Pool) apply(g *generation) error {
 		p.record(g.config.Record) // before anything has happened, so that all of it can be replayed
 	}
 	bytesMax := g.bytesMax(p.uploads.held.Load())
-	if err := p.dispatcher.Configure(g.schedulerConfig(p.seed, bytesMax, p.known)); err != nil {
+	if err := p.dispatcher.Configure(g.schedulerConfig(p.seed, bytesMax, p.found(g), p.known)); err != nil {
 		if p.current == nil {
 			p.record(nil)
 		}
@@ -185,6 +187,7 @@ func (p *Pool) apply(g *generation) error {
 	p.logger.Store(g.logger.With(zap.String("pool", p.name)))
 	p.limits.Store(&limits{g.config.Queue.MaxRequests, bytesMax})
 
+	p.find(g)
 	p.remember(g)
 	if before != nil {
 		before.release()
@@ -218,7 +221,7 @@ func (p *Pool) known(b *backend) known {
 // refine tells the scheduler what was found out of backends since the configuration was applied. Requires
 // mu.
 func (p *Pool) refine() {
-	if err := p.dispatcher.Configure(p.current.schedulerConfig(p.seed, p.limits.Load().bytes, p.known)); err != nil {
+	if err := p.dispatcher.Configure(p.current.schedulerConfig(p.seed, p.limits.Load().bytes, p.found(p.current), p.known)); err != nil {
 		p.log().Error("telling the scheduler of its backends", zap.Error(err)) // it took this configuration before
 	}
 }
@@ -226,7 +229,7 @@ func (p *Pool) refine() {
 // remember brings the members into line with a generation. Requires mu.
 func (p *Pool) remember(g *generation) {
 	var members []*member
-	for _, b := range g.backends {
+	for _, b := range p.found(g) {
 		m := p.member(b.id)
 		if m == nil {
 			m = p.newMember(b)
@@ -289,6 +292,11 @@ func (p *Pool) recatalogue() {
 	c := &catalogue{}
 	for _, m := range *p.members.Load() {
 		c.add(m)
+	}
+	for _, f := range p.finders {
+		if !f.asked && f.failure == "" {
+			c.pending++ // there may be more backends in a moment
+		}
 	}
 	c.sort()
 	p.catalogue.Store(c)

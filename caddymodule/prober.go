@@ -85,7 +85,7 @@ func (p *Pool) probeSoon(id scheduler.BackendID) {
 func (m *member) run(ctx context.Context) {
 	for {
 		m.probe(ctx)
-		pause := time.NewTimer(time.Duration((1 + probeJitter*(2*rand.Float64()-1)) * float64(probeInterval)))
+		pause := time.NewTimer(jittered(probeInterval))
 		select {
 		case <-ctx.Done():
 			pause.Stop()
@@ -95,6 +95,11 @@ func (m *member) run(ctx context.Context) {
 		case <-pause.C:
 		}
 	}
+}
+
+// jittered is a time somewhat shorter or longer.
+func jittered(d time.Duration) time.Duration {
+	return time.Duration((1 + probeJitter*(2*rand.Float64()-1)) * float64(d))
 }
 
 // probe asks the backend how it is and tells the dispatcher.

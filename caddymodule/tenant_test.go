@@ -245,5 +245,5 @@ func requestWith(t *testing.T, header http.Header) *http.Request {
 func (p *Pool) schedulerConfig() scheduler.Config {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.current.schedulerConfig(p.seed, p.limits.Load().bytes, p.known)
+	return p.current.schedulerConfig(p.seed, p.limits.Load().bytes, p.found(p.current), p.known)
 }

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/dustin/go-humanize"
@@ -167,11 +168,16 @@ func (h *Handler) validate() error {
 	if err := checkName("pool", h.Pool); err != nil {
 		return err
 	}
-	if len(h.Backends) == 0 {
+	if len(h.Backends) == 0 && len(h.Discover) == 0 {
 		return errors.New("no backends: name at least one, as in backend 10.0.0.11:8000")
 	}
 	if err := h.validateBackends(); err != nil {
 		return err
+	}
+	for i := range h.Discover {
+		if err := h.Discover[i].validate(); err != nil {
+			return fmt.Errorf("discover: %w", err)
+		}
 	}
 	if err := checkPolicy(h.Policy); err != nil {
 		return err
@@ -270,6 +276,24 @@ func (h *Handler) validateBackends() error {
 	}
 	return nil
 }
+
+func (d *Discover) validate() error {
+	if len(d.SourceRaw) == 0 {
+		return errors.New("no source; there are srv, a and multi")
+	}
+	if d.Backend.Address != "" || d.Backend.Name != "" {
+		return errors.New("the address that was found is a backend's address and name; leave them out")
+	}
+	if time.Duration(d.Refresh) < refreshMin {
+		return fmt.Errorf("refresh is %v, which is less than %v", time.Duration(d.Refresh), refreshMin)
+	}
+	named := d.Backend
+	named.Name = "found"
+	return named.validate()
+}
+
+// refreshMin spares the resolver.
+const refreshMin = 100 * time.Millisecond
 
 func (b *Backend) validate() error {
 	if b.Class != "" {
