@@ -123,9 +123,14 @@ func overload(ctx context.Context, e *env) (string, bool, error) {
 	}
 	slices.Sort(refusals)
 	late := len(got.since(eased.Add(2 * maxWait)).failed())
-	refusal := quantile(refusals, 0.99)
-	return fmt.Sprintf("%.3f of what it can do, waits up to %s (max_wait %s), %d refused, within %s (p99, p50 %s; /health %s), %d refused later than 2 x max_wait after",
-			goodput, ms(waited), ms(maxWait), len(refusals), ms(refusal), ms(quantile(refusals, 0.5)), ms(asking), late),
+	refusal, tooLate := quantile(refusals, 0.99), 0
+	for _, took := range refusals {
+		if took > maxWait/2 {
+			tooLate++
+		}
+	}
+	return fmt.Sprintf("%.3f of what it can do, waits up to %s (max_wait %s), %d refused, %d of them only after waiting, within %s (p99, p50 %s; /health %s), %d refused later than 2 x max_wait after",
+			goodput, ms(waited), ms(maxWait), len(refusals), tooLate, ms(refusal), ms(quantile(refusals, 0.5)), ms(asking), late),
 		goodput >= 0.95 && waited <= maxWait*11/10 && len(refusals) > 0 && refusal <= asking+10*time.Millisecond && late == 0, nil
 }
 
