@@ -17,6 +17,24 @@ var bitRates = map[audio.Format]float64{
 	audio.WebM:      64e3,
 }
 
+// A header's length is believed up to what any codec makes of speech. A few bytes that claim to be hours would
+// else hold up the queue, and let it seem so long that others are refused.
+const (
+	bytesPerSecondLeast = 50
+	secondsFree         = 60 // of silence, for instance, of which there may be much in few bytes
+)
+
+// believe is what to count on of what an upload's header says. Lengths that can't be are guesses, as are those
+// that are not told.
+func believe(info audio.Info, bytes int64) audio.Info {
+	if info.Seconds <= 0 {
+		info.Seconds, info.Estimated = guessSeconds(info.Format, bytes), true
+	} else if most := secondsFree + float64(bytes)/bytesPerSecondLeast; info.Seconds > most {
+		info.Seconds, info.Estimated = most, true
+	}
+	return info
+}
+
 // guessSeconds is the length of an upload by its size and content.
 func guessSeconds(format audio.Format, bytes int64) float64 {
 	rate, ok := bitRates[format]

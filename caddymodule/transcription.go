@@ -238,10 +238,7 @@ func probe(form *upload) (audio.Info, *transcript.Error) {
 		}
 		return info, transcript.Invalid("file", "invalid_file", "%s", message)
 	}
-	if info.Seconds <= 0 {
-		info.Seconds, info.Estimated = guessSeconds(info.Format, form.file.size), true
-	}
-	return info, nil
+	return believe(info, form.file.size), nil
 }
 
 // resolve finds the model that is meant. A request that comes before the backends have been asked
