@@ -6,8 +6,11 @@ import (
 )
 
 const (
-	driftAfter    = 30 * time.Second // without an observation
-	driftHalfLife = 30 * time.Second
+	// patience is how long a speed is held without an observation, and then the half-life of its drift. One
+	// that changed for the worse fewer than sureFrom observations ago is doubted sooner, by as much: two jobs
+	// that took long of themselves look like a backend that has become slow.
+	patience = 30 * time.Second
+	sureFrom = 20
 )
 
 // Speed is what is known of one backend's speed with one model: seconds of service per unit of cost
@@ -28,6 +31,7 @@ type Speed struct {
 	offsets [shapes]float64
 	seen    int
 	n       int // observations over all levels
+	since   int // observations since it changed for the worse, sureFrom at the most
 	last    time.Duration
 	recent  int     // the level observed last
 	fastest float64 // the least ln θ at occupancy 1 that was ever held
@@ -47,7 +51,7 @@ func FromLaw(fixed, perSecond time.Duration, shape *Shape) *Speed {
 }
 
 func speedOf(shape *Shape, c Cost) *Speed {
-	return &Speed{Cost: c, own: c, shape: shape, fastest: math.Inf(1)}
+	return &Speed{Cost: c, own: c, shape: shape, fastest: math.Inf(1), since: sureFrom}
 }
 
 // Shape is what the speed shares with those alike.
@@ -95,14 +99,14 @@ func (s *Speed) Theta(occupancy int) float64 {
 // backend's class (0: nobody's), or what it once was itself. Without it a backend that was slow for a
 // time would never be asked again.
 func (s *Speed) Drift(now time.Duration, best float64) float64 {
-	if s.n == 0 || now-s.last <= driftAfter {
+	if !s.Stale(now) {
 		return 1
 	}
 	return math.Exp(-s.drift(now, best))
 }
 
 func (s *Speed) drift(now time.Duration, best float64) float64 {
-	if s.n == 0 || now-s.last <= driftAfter {
+	if !s.Stale(now) {
 		return 0
 	}
 	goal, own := s.fastest, math.Log(s.Theta(1))
@@ -112,8 +116,8 @@ func (s *Speed) drift(now time.Duration, best float64) float64 {
 	if goal >= own {
 		return 0
 	}
-	idle := now - s.last - driftAfter
-	return (own - goal) * (1 - math.Exp2(-idle.Seconds()/driftHalfLife.Seconds()))
+	idle := now - s.last - s.held()
+	return (own - goal) * (1 - math.Exp2(-idle.Seconds()/s.held().Seconds()))
 }
 
 // Observation is a job that ran.
@@ -131,8 +135,12 @@ func (s *Speed) Observe(o Observation) (reshaped bool) {
 		return false
 	}
 	y := math.Log(o.Elapsed.Seconds() / s.Cost.Of(o.AudioSeconds))
-	if moved := s.learn(o, y); moved != 0 {
+	moved := s.learn(o, y)
+	if moved != 0 {
 		s.seen = 0
+	}
+	if s.since = min(s.since+1, sureFrom); moved > 0 {
+		s.since = runToChange
 	}
 	if was := s.sharing.law; s.sharing.judge(y, max(o.Occupancy, 1), s.Spread()) {
 		s.resettle(was)
@@ -237,6 +245,7 @@ func (s *Speed) Exceeded(o Observation) {
 			s.seen = 0
 			s.judgeShapes(o) // judges none, see there
 		}
+		s.since = sureFrom // whoever did not answer at all is no case of bad luck
 	}
 }
 
@@ -268,4 +277,9 @@ func (s *Speed) settleDrift(now time.Duration, level int, y, best float64) {
 }
 
 // Stale says whether so long nothing was seen that Drift may be less than 1.
-func (s *Speed) Stale(now time.Duration) bool { return s.n > 0 && now-s.last > driftAfter }
+func (s *Speed) Stale(now time.Duration) bool { return s.n > 0 && now-s.last > s.held() }
+
+// held is how long the speed is held without an observation.
+func (s *Speed) held() time.Duration {
+	return patience * time.Duration(s.since) / sureFrom
+}

@@ -159,6 +159,44 @@ func TestDriftsToTheBestOfTheClass(t *testing.T) {
 	}
 }
 
+// TestAChangeForTheWorseIsDoubted: after two jobs that took long the backend is soon worth another try; one that
+// gave no answer is not.
+func TestAChangeForTheWorseIsDoubted(t *testing.T) {
+	s := New(new(Shape))
+	for range 30 {
+		s.Observe(job(s, 0, second, 20, 1, 0))
+	}
+	fast := s.Theta(1)
+	s.Observe(job(s, 0, 4*second, 20, 1, 0))
+	s.Observe(job(s, 0, 4*second, 20, 1, 0))
+	slow := s.Theta(1)
+	if slow < 3.9*fast {
+		t.Fatalf("theta %v after two slow jobs, %v before", slow, fast)
+	}
+	if got := s.Drift(3*second, 0); got != 1 {
+		t.Errorf("drift %v after 3 s", got)
+	}
+	if got := slow * s.Drift(6*second, 0); math.Abs(got-2*fast) > 1e-6 {
+		t.Errorf("theta %v half-way, want %v", got, 2*fast)
+	}
+	for range 20 { // jobs that confirm it
+		s.Observe(job(s, 0, 4*second, 20, 1, 0))
+	}
+	if got := s.Drift(30*second, 0); got != 1 {
+		t.Errorf("drift %v after 30 s though it is sure to be slow", got)
+	}
+	hung := New(new(Shape))
+	for range 30 {
+		hung.Observe(job(hung, 0, second, 20, 1, 0))
+	}
+	for range 3 {
+		hung.Exceeded(job(hung, 0, 10*second, 20, 1, 0))
+	}
+	if got := hung.Drift(30*second, 0); got != 1 {
+		t.Errorf("drift %v after 30 s of a backend that did not answer", got)
+	}
+}
+
 func TestAfterDriftOneJobTells(t *testing.T) {
 	slow := func() *Speed {
 		s := New(new(Shape))
