@@ -45,7 +45,8 @@ Flags:
 
 // options are what the flags say.
 type options struct {
-	whisperpool, backend, out, only string
+	whisperpool, backend, out string
+	peers, loads              string // words of the names of what is compared, under what
 	with                            []interpreter
 	short                           bool
 	repeats                         int
@@ -63,7 +64,8 @@ func parse(args []string, w io.Writer) (options, []string, error) {
 	f.StringVar(&o.whisperpool, "whisperpool", "bin/whisperpool", "the program `path`")
 	f.StringVar(&o.backend, "whisper-backend", "bin/whisper-backend", "the program `path`")
 	f.StringVar(&o.out, "out", "run/bench", "`folder` for figures (JSON), charts (SVG) and logs")
-	f.StringVar(&o.only, "peers", "", "compare only peers with one of these, comma-separated, in their `names`")
+	f.StringVar(&o.peers, "peers", "", "compare only peers with one of these, comma-separated, in their `names`")
+	f.StringVar(&o.loads, "loads", "", "and only under loads with one of these in theirs, such as burst")
 	with := f.String("with", "", "compare with balancers in Python, time slowed down: `name=python`, comma-separated, names out of "+strings.Join(requestable(), ", "))
 	f.BoolVar(&o.short, "short", false, "take about a minute for each, for coarse differences")
 	f.IntVar(&o.repeats, "repeat", 0, "repetitions `count` instead of the usual")
@@ -149,14 +151,10 @@ func (o options) placement(ctx context.Context, out, say io.Writer) error {
 	if o.speedUp > 0 {
 		p.speedUp = o.speedUp
 	}
-	if o.only != "" {
-		words := strings.Split(o.only, ",")
-		p.peers = slices.DeleteFunc(slices.Clone(p.peers), func(p peer) bool {
-			return !slices.ContainsFunc(words, func(word string) bool { return strings.Contains(p.Name, strings.TrimSpace(word)) })
-		})
-		if len(p.peers) == 0 {
-			return fmt.Errorf("no peer has %s in its name", o.only)
-		}
+	p.peers = slices.DeleteFunc(slices.Clone(p.peers), func(p peer) bool { return !named(p.Name, o.peers) })
+	p.workloads = slices.DeleteFunc(p.workloads, func(w workload) bool { return !named(w.Name(), o.loads) })
+	if len(p.peers) == 0 || len(p.workloads) == 0 {
+		return fmt.Errorf("no peer has %q in its name, or no load %q", o.peers, o.loads)
 	}
 	r := results{Started: time.Now(), Version: version(o.whisperpool, "version"), Machine: thisMachine(), Model: model, SpeedUp: p.speedUp}
 	m := placement{plan: p, dir: filepath.Join(o.out, "logs"), paths: paths, backend: o.backend, say: say}
@@ -169,6 +167,11 @@ func (o options) placement(ctx context.Context, out, say io.Writer) error {
 		}
 	}
 	return err
+}
+
+// named says whether a name has one of the words in it, which are separated by commas. No word is in all.
+func named(name, words string) bool {
+	return slices.ContainsFunc(strings.Split(words, ","), func(word string) bool { return strings.Contains(name, strings.TrimSpace(word)) })
 }
 
 // keep writes figures and chart; drawing may be nil.
