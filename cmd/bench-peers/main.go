@@ -47,10 +47,10 @@ Flags:
 type options struct {
 	whisperpool, backend, out string
 	peers, loads              string // words of the names of what is compared, under what
-	with                            []interpreter
-	short                           bool
-	repeats                         int
-	speedUp                         float64
+	with                      []interpreter
+	short                     bool
+	repeats                   int
+	speedUp                   float64
 }
 
 func parse(args []string, w io.Writer) (options, []string, error) {
