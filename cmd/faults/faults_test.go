@@ -151,3 +151,10 @@ func TestChangeChanges(t *testing.T) {
 		t.Errorf("%d of 100 unchanged", same)
 	}
 }
+
+func TestGoroutinesAreCountedWithoutKeptConnections(t *testing.T) {
+	profile := "goroutine profile: total 7\n3 @ 0x1 0x2\n#\t0x1\tmain.work+0x1\tmain.go:1\n\n2 @ 0x3\n#\t0x3\tnet/http.(*persistConn).readLoop+0x171\tx.go:1\n\n2 @ 0x4\n#\t0x4\tmain.more\n"
+	if n := countGoroutines(profile); n != 5 {
+		t.Errorf("%d goroutines, want 5", n)
+	}
+}

@@ -29,7 +29,7 @@ func flapping(ctx context.Context, e *env) (string, bool, error) {
 		return "", false, err
 	}
 	bad, began := fakes[0], time.Now()
-	length := pick(e, 3*time.Minute, 100*time.Second)
+	length := pick(e, 3*time.Minute, 130*time.Second)
 	stop := make(chan struct{})
 	var flaps sync.WaitGroup
 	flaps.Go(func() {
