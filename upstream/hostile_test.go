@@ -279,7 +279,7 @@ func TestBombs(t *testing.T) {
 		r := request(params(t, c.api, "response_format", "verbose_json"))
 		r.AudioSeconds, r.File.Size = 3600, size
 		var before, after runtime.MemStats
-		resp := &http.Response{StatusCode: 200, ContentLength: -1, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(c.body))}
+		resp := &http.Response{StatusCode: http.StatusOK, ContentLength: -1, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(c.body))}
 		runtime.ReadMemStats(&before)
 		_, err := whisperPool{}.Read(resp, r)
 		runtime.ReadMemStats(&after)
