@@ -47,6 +47,7 @@ type options struct {
 	run      *regexp.Regexp
 	short    bool
 	fronts   []frontKind
+	from     []string
 	list     bool
 	jobs     int
 }
@@ -79,6 +80,7 @@ func parse(args []string, w io.Writer) (options, error) {
 	f.BoolVar(&o.short, "short", false, "only those that are quick, and shorter: under five minutes")
 	peers := f.Bool("peers", false, "also put stock Caddy's reverse_proxy and HAProxy through them")
 	fronts := f.String("fronts", string(ours), "balancers, comma-separated: whisperpool, caddy, haproxy")
+	from := f.String("from", "", "run nothing, print the table of these figures (`files`, comma-separated); of a scenario that is in several the last counts")
 	f.BoolVar(&o.list, "list", false, "list the scenarios and stop")
 	f.IntVar(&o.jobs, "jobs", 4, "scenarios `count` that run side by side")
 	if err := f.Parse(args); err != nil {
@@ -89,6 +91,9 @@ func parse(args []string, w io.Writer) (options, error) {
 	}
 	if o.jobs < 1 {
 		return o, errors.New("-jobs must be at least 1")
+	}
+	if *from != "" {
+		o.from = strings.Split(*from, ",")
 	}
 	if *peers {
 		*fronts = "whisperpool,caddy,haproxy"
@@ -111,6 +116,9 @@ func command(ctx context.Context, args []string, out, say io.Writer) (held bool,
 	o, err := parse(args, say)
 	if err != nil {
 		return false, err
+	}
+	if o.from != nil {
+		return true, o.print(out)
 	}
 	chosen := slices.DeleteFunc(slices.Clone(scenarios()), func(s scenario) bool {
 		return o.short && !s.Short || !o.run.MatchString(s.ID+" "+s.Name)

@@ -46,10 +46,58 @@ func (r *run) keep() error {
 	return os.WriteFile(filepath.Join(r.out, "faults.json"), append(encoded, '\n'), 0o644)
 }
 
+// print prints the table of figures that were kept.
+func (o options) print(out io.Writer) error {
+	r := &run{options: o}
+	latest := map[string]result{}
+	for _, path := range o.from {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		var kept struct{ Results []result }
+		if err := json.Unmarshal(text, &kept); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		for _, res := range kept.Results {
+			if at := slices.IndexFunc(scenarios(), func(s scenario) bool { return s.ID == res.ID }); at >= 0 {
+				res.Name, res.Criterion, res.Theme = scenarios()[at].Name, scenarios()[at].Criterion, scenarios()[at].Theme
+				latest[res.ID+" "+res.Front] = res
+			}
+		}
+	}
+	for _, kind := range []frontKind{ours, stockCaddy, haproxy} {
+		found := false
+		for _, res := range latest {
+			if res.Front == string(kind) {
+				r.results = append(r.results, res)
+				found = true
+			}
+		}
+		if found && !slices.Contains(r.fronts, kind) {
+			r.fronts = append(r.fronts, kind)
+		}
+	}
+	r.sort()
+	r.rows(out)
+	return nil
+}
+
 // table prints what was measured, a row for each scenario with a column for each balancer, and a line
 // for each theme.
 func (r *run) table(out io.Writer) {
 	fmt.Fprintf(out, "\n%d processors, load average %s at the beginning; took %s\n", runtime.NumCPU(), r.load, time.Since(r.began).Round(time.Second))
+	r.rows(out)
+	fmt.Fprintln(out)
+	for _, t := range themes {
+		if line := r.tally(t); line != "" {
+			fmt.Fprintln(out, line)
+		}
+	}
+}
+
+// rows are the table itself.
+func (r *run) rows(out io.Writer) {
 	fmt.Fprint(out, "\n| # | scenario | criterion |")
 	for _, kind := range r.fronts {
 		fmt.Fprintf(out, " %s |", kind)
@@ -71,12 +119,6 @@ func (r *run) table(out io.Writer) {
 			fmt.Fprintf(out, " %s |", cell(text))
 		}
 		fmt.Fprintln(out)
-	}
-	fmt.Fprintln(out)
-	for _, t := range themes {
-		if line := r.tally(t); line != "" {
-			fmt.Fprintln(out, line)
-		}
 	}
 }
 
