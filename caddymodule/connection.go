@@ -24,6 +24,7 @@ type keptConn struct {
 	header  bool   // a request's header is read, or waited for
 	active  bool   // it was read, and what is read or written next is for its handler
 	request []byte // what was read of the request, until its handler begins
+	ahead   []byte // what was read of the next one while the handler was at work
 	begun   bool   // something was read
 	pinned  bool   // it is not to go over: it is no HTTP/1, or its server has given it away
 	reading bool   // a Read is in the kernel
@@ -51,14 +52,18 @@ func (c *keptConn) changed(state http.ConnState) {
 	c.told = true
 	switch state {
 	case http.StateIdle: // the server's next call is Close, if it is shutting down
-		c.header, c.active, c.request = true, false, nil
+		c.header, c.active, c.request, c.ahead = true, false, c.ahead, nil
 	case http.StateActive:
 		c.active = true
 	case http.StateHijacked:
 		c.pinned, c.request = true, nil
 	case http.StateClosed:
-		if c.asked && !c.gone && !c.moving {
-			c.shut()
+		switch {
+		case !c.asked || c.gone || c.moving:
+		case c.header: // nobody has answered what was read
+			c.move()
+		default:
+			_ = c.shut()
 		}
 	}
 }
@@ -70,8 +75,12 @@ func (c *keptConn) handled() {
 	}
 }
 
-// note takes in what was read. Requires mu.
-func (c *keptConn) note(p []byte) {
+// note takes in what was read; asked is for how many bytes. net/http asks for one alone, while a handler is at work,
+// to see whether the client has left. What it gets then belongs to the next request. Requires mu.
+func (c *keptConn) note(p []byte, asked int) {
+	if !c.header && asked == 1 {
+		c.ahead = append(c.ahead, p...)
+	}
 	c.pinned = c.pinned || !c.begun && bytes.HasPrefix(p, []byte("PRI")) // HTTP/2's first word
 	c.begun = true
 	if !c.header || c.pinned || !c.told {
@@ -95,7 +104,7 @@ func (c *keptConn) Read(p []byte) (int, error) {
 	if len(c.replay) > 0 {
 		defer c.mu.Unlock()
 		n := copy(p, c.replay)
-		c.note(c.replay[:n])
+		c.note(c.replay[:n], len(p))
 		c.replay = c.replay[n:]
 		return n, nil
 	}
@@ -106,7 +115,7 @@ func (c *keptConn) Read(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	c.reading = false
 	if n > 0 {
-		c.note(p[:n])
+		c.note(p[:n], len(p))
 	}
 	if !c.moving {
 		return n, err
@@ -121,7 +130,7 @@ func (c *keptConn) Read(p []byte) (int, error) {
 		c.move()
 		return 0, io.EOF
 	}
-	c.shut()
+	_ = c.shut()
 	return n, err
 }
 
@@ -148,7 +157,7 @@ func (c *keptConn) Close() error {
 	unhandled := c.header && c.active                                // it was read for nothing
 	switch {
 	case c.gone || c.moving:
-	case c.pinned || gates.newest(c.gate) == c.gate:
+	case c.pinned || c.begun && !c.told || gates.newest(c.gate) == c.gate: // with TLS nobody tells
 		return c.shut()
 	case between && c.reading:
 		c.moving = true
@@ -165,7 +174,7 @@ func (c *keptConn) Close() error {
 
 // shut closes it for good. Requires mu.
 func (c *keptConn) shut() error {
-	c.gone, c.request, c.replay = true, nil, nil
+	c.gone, c.request, c.ahead, c.replay = true, nil, nil, nil
 	return c.Conn.Close()
 }
 

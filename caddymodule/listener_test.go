@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -161,4 +162,80 @@ func reloadUnderPlainClients(t *testing.T, wrapped bool) (served, lost int32) {
 		eventually(t, "no more goroutines than before", func() bool { return runtime.NumGoroutine() <= before+20 })
 	}
 	return ok.Load(), failed.Load()
+}
+
+// TestReloadsResetNothingWithTLS: with HTTP/2, which tells before it closes. With HTTP/1.1 it is not promised: what
+// net/http has read of a request that it drops is not to be had again.
+func TestReloadsResetNothingWithTLS(t *testing.T) {
+	backend := newWhisper(t, func(s *whisper) { s.slots = 8 })
+	address := freeAddress(t)
+	_, port, _ := net.SplitHostPort(address)
+	p := &proxy{t: t, url: "https://localhost:" + port, logs: t.TempDir() + "/caddy.log",
+		more: ownListener + "\tskip_install_trust\n\tauto_https disable_redirects\n"}
+	stopAfter(t)
+	text := func(i int) string {
+		return fmt.Sprintf("%s {\n\ttls internal\n\twhisper_pool {\n\t\tbackend %s {\n\t\t\tslots %d\n\t\t}\n\t}\n}\n", p.url, backend.address(), 1+i%8)
+	}
+	p.mustLoad(text(0))
+	p.ready(1)
+	eventually(t, "it has its certificate", func() bool {
+		conn, err := tls.Dial("tcp", "localhost:"+port, &tls.Config{InsecureSkipVerify: true})
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+	body, contentType := form(wav(.01), "model=base")
+	var wg sync.WaitGroup
+	var served [3]atomic.Int32 // by HTTP's version
+	var dropped atomic.Int32   // with HTTP/1.1
+	stop := make(chan struct{})
+	for i := range 6 {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: i%2 == 0, DisableKeepAlives: i%2 == 1}
+		c := &http.Client{Transport: transport, Timeout: patience}
+		wg.Go(func() {
+			defer transport.CloseIdleConnections()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				// From an io.MultiReader there is no second copy, so that nothing can be sent again.
+				req, err := http.NewRequest(http.MethodPost, p.url+transcriptions, io.MultiReader(bytes.NewReader(body)))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				req.ContentLength = int64(len(body))
+				req.Header.Set("Content-Type", contentType)
+				resp, err := c.Do(req)
+				if err != nil && !transport.ForceAttemptHTTP2 {
+					dropped.Add(1)
+					continue
+				}
+				if err != nil {
+					t.Errorf("HTTP/2: %v", err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
+				if resp.StatusCode != http.StatusOK {
+					t.Errorf("status %d", resp.StatusCode)
+					return
+				}
+				served[resp.ProtoMajor].Add(1)
+			}
+		})
+	}
+	for i := range 5 {
+		was := [3]int32{0, served[1].Load(), served[2].Load()}
+		p.mustLoad(text(i + 1))
+		eventually(t, "more is served under the new configuration", func() bool {
+			return served[1].Load() > was[1]+3 && served[2].Load() > was[2]+3 || t.Failed()
+		})
+	}
+	close(stop)
+	wg.Wait()
+	t.Logf("served %d with HTTP/1.1, which lost %d, and %d with HTTP/2", served[1].Load(), dropped.Load(), served[2].Load())
 }

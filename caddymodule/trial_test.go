@@ -1,10 +1,16 @@
 package caddymodule
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/whisperpool/whisperpool/audio"
 	"github.com/whisperpool/whisperpool/dispatcher"
@@ -84,4 +90,63 @@ func TestHedgedServes(t *testing.T) {
 		s := p.pool().dispatcher.Snapshot()
 		return s.Running == 0 && s.HeldBytes == 0 && p.pool().inside.Load() == 0 && p.pool().uploads.held.Load() == 0
 	})
+}
+
+// TestDeathOnKeptConnection: a backend that dies of what it was sent on a kept connection, and is not there any
+// more when that is redialled, is no stale connection.
+func TestDeathOnKeptConnection(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var died sync.Once
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go dieOfSecond(conn, listener, &died)
+		}
+	}()
+	p := newProxy(t, "backend "+listener.Addr().String()+" {\n\tkind openai\n\tmodels base\n\tname mortal\n}")
+	p.ready(1)
+	try := func() scheduler.Outcome {
+		return p.pool().trial(t.Context(), dispatcher.Attempt{Dispatch: scheduler.Dispatch{Backend: "mortal", Model: "base", Trial: true}})
+	}
+	if o := try(); o.Result != scheduler.Success {
+		t.Fatalf("%+v", o)
+	}
+	if o := try(); o.Result != scheduler.Died || o.Unreached {
+		t.Errorf("%+v", o)
+	}
+	if o := try(); o.Result != scheduler.Died || !o.Unreached {
+		t.Errorf("with nobody there: %+v", o)
+	}
+}
+
+// dieOfSecond answers a connection's first transcription, and works on the second for a while before it ends all.
+func dieOfSecond(conn net.Conn, listener net.Listener, died *sync.Once) {
+	defer conn.Close()
+	reader := bufio.NewReader(conn)
+	for posts := 0; ; {
+		req, err := http.ReadRequest(reader)
+		if err != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, req.Body)
+		body := `{"object":"list","data":[{"id":"base"}]}`
+		if req.Method == http.MethodPost {
+			body = `{"text":"ask not what"}`
+			posts++
+		}
+		if posts == 2 {
+			<-time.After(100 * time.Millisecond)
+			died.Do(func() { _ = listener.Close() })
+			_ = conn.(*net.TCPConn).SetLinger(0)
+			return
+		}
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	}
 }
