@@ -36,11 +36,12 @@ var blackHoles = []scenario{
 		Run: hole(answering(503, "text/plain", "Service Unavailable"))},
 }
 
-// hole gives a pool of six a backend that acts so after 5 ms while its health is fine.
+// hole gives a pool of twelve a backend that acts so after 5 ms while its health is fine.
 func hole(a act) func(context.Context, *env) (string, bool, error) {
 	return func(ctx context.Context, e *env) (string, bool, error) {
-		const cards = 6
-		card := law{Fixed: 60 * time.Millisecond, PerSecond: 10 * time.Millisecond, Noise: 0.1}
+		// Jobs of half a second, so that what a busy machine does to milliseconds hardly counts.
+		const cards = 12
+		card := law{Fixed: 300 * time.Millisecond, PerSecond: 60 * time.Millisecond, Noise: 0.1}
 		lengths := between(1, 5)
 		t, err := e.twin(ctx, cards, card, setup{})
 		if err != nil {
@@ -49,7 +50,7 @@ func hole(a act) func(context.Context, *env) (string, bool, error) {
 		bad := t.backend[0]
 		bad.set(after(5*time.Millisecond, a))
 		began := time.Now()
-		length := pick(e, 30*time.Second, 18*time.Second)
+		length := pick(e, 45*time.Second, 30*time.Second)
 		orders := poisson(4, rate(0.3, cards, card, lengths), length, lengths)
 		base, faulty := t.play(ctx, orders)
 		if n := len(base.failed()); n > 0 {
