@@ -64,18 +64,7 @@ func reloading(ctx context.Context, e *env) (string, bool, error) {
 	removed := map[*fake]time.Time{}
 	strays := 0
 	for i := range 20 {
-		now := servers(kept...)
-		switch i % 4 {
-		case 0:
-			now = append(now, servers(extra[0])...)
-		case 1:
-			now = append(now, servers(extra...)...)
-		case 2:
-			now[0].slots = 1
-		case 3:
-			now = now[1:]
-			now = append(now, servers(extra[1])...)
-		}
+		now := changedPool(i, kept, extra)
 		if err := f.reload(ctx, now, setup{}); err != nil {
 			close(stop)
 			return "", false, fmt.Errorf("reload %d: %w", i+1, err)
@@ -111,6 +100,22 @@ func reloading(ctx context.Context, e *env) (string, bool, error) {
 	return fmt.Sprintf("%d of %d dropped%s, %d run twice, %d broken off, %d sent to a backend after it was removed, %d of %d speeds forgotten",
 			len(got.failed()), got.count(), got.firstFailure(), twice, off, strays, forgotten, len(kept)),
 		len(got.failed()) == 0 && twice == 0 && off == 0 && strays == 0 && forgotten == 0, err
+}
+
+// changedPool is what reload i makes of the pool: something is added, removed or resized.
+func changedPool(i int, kept, extra []*fake) []server {
+	now := servers(kept...)
+	switch i % 4 {
+	case 0:
+		now = append(now, servers(extra[0])...)
+	case 1:
+		now = append(now, servers(extra...)...)
+	case 2:
+		now[0].slots = 1
+	case 3:
+		now = append(now[1:], servers(extra[1])...)
+	}
+	return now
 }
 
 // known is what is learned of speeds; nothing with balancers that learn none.
