@@ -34,25 +34,11 @@ func (s *Scheduler) dispatch(j *job, b *backend, chosen *Candidate, reason Reaso
 	if j.attempts == 0 {
 		s.charge(j)
 	}
-	s.lastAttempt++
-	a := s.spareAttempts.get()
-	*a = attempt{
-		id: s.lastAttempt, job: j, backend: b, started: s.now, guess: chosen.Predicted,
-		speed: s.speed(b, c.modelIndex), breaker: b.health.breaker,
-	}
-	a.pass = a.breaker.Begin(time.Duration(s.now))
+	a := s.begin(j, b, chosen.Predicted)
 	// Giving up the last attempt would save nothing, nor one that nobody else could take over; but what
 	// a half-open backend shows is waited for.
 	last := j.paid+1 >= s.cfg.Attempts || !a.pass.Probe && !another(c, b)
-	b.start(a, s.now)
-	b.lastModel = c.modelIndex
-	a.expect()
-	s.watchAt = min(s.watchAt, a.late(), a.overdue())
 	a.timeout = s.giveUpAfter(a, last)
-	s.attempts[a.id] = a
-	j.running = a
-	j.attempts++
-	s.placements++
 	switch {
 	case a.pass.Probe:
 		reason = HalfOpen
@@ -66,6 +52,27 @@ func (s *Scheduler) dispatch(j *job, b *backend, chosen *Candidate, reason Reaso
 		Attempt: a.id, Job: j.ID, Backend: b.ID, Model: j.Model, Reason: reason, Timeout: a.timeout,
 		Predicted: chosen.Predicted, Waited: j.waited, Number: j.attempts,
 	})
+}
+
+// begin makes an attempt of a job on a backend that has a slot for it.
+func (s *Scheduler) begin(j *job, b *backend, guess time.Duration) *attempt {
+	s.lastAttempt++
+	a := s.spareAttempts.get()
+	*a = attempt{
+		id: s.lastAttempt, job: j, backend: b, started: s.now, guess: guess,
+		speed: s.speed(b, j.class.modelIndex), breaker: b.health.breaker,
+	}
+	a.pass = a.breaker.Begin(time.Duration(s.now))
+	b.start(a, s.now)
+	b.lastModel = j.class.modelIndex
+	a.expect()
+	s.watchAt = min(s.watchAt, a.late(), a.overdue())
+	s.attempts[a.id] = a
+	j.running = append(j.running, a)
+	j.attempts++
+	s.placements++
+	s.spent += guess
+	return a
 }
 
 // occupied follows a dispatch in what the rest of the round sees.

@@ -14,6 +14,9 @@ func (s *Scheduler) expiryOf(j *job) Instant {
 	if j.Deadline > 0 {
 		at = min(at, j.Deadline)
 	}
+	if j.owes {
+		at = min(at, j.owesUntil)
+	}
 	return at
 }
 
@@ -27,6 +30,8 @@ func (s *Scheduler) expire() {
 		reason := WaitTooLong
 		if j.Deadline > 0 && j.Deadline <= s.now {
 			reason = DeadlinePassed
+		} else if j.owes && j.owesUntil <= s.now { // its attempt failed, and nobody could pay for another
+			reason = Exhausted
 		}
 		s.settle(j, reason, s.drainHint(j))
 	}

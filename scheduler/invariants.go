@@ -3,6 +3,7 @@ package scheduler
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Invariants checks that what the scheduler counts in several places agrees, nil when it does. It is
@@ -14,7 +15,7 @@ func (s *Scheduler) Invariants() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	waiting, waitingBytes := 0, int64(0)
+	waiting, waitingBytes, debtors := 0, int64(0), 0
 	ofTenant := make(map[*tenant]int)
 	for _, c := range s.classes {
 		n, short := 0, 0
@@ -29,7 +30,10 @@ func (s *Scheduler) Invariants() error {
 				}
 				waitingBytes += j.Bytes
 				ofTenant[j.tenant]++
-				claim(j.queued && j.running == nil && j.flow == f, "job %d in the queue is marked queued %v, running %v", j.ID, j.queued, j.running != nil)
+				claim(j.queued && len(j.running) == 0 && j.flow == f, "job %d in the queue is marked queued %v, running %d", j.ID, j.queued, len(j.running))
+				if j.owes {
+					debtors++
+				}
 				claim(s.jobs[j.ID] == j, "job %d waits and is settled", j.ID)
 				claim(j.overtaken <= overtakesMax, "job %d was overtaken %d times", j.ID, j.overtaken)
 				claim(j.next == nil || j.next.prev == j && (j.order < j.next.order || j.next.overtaken > 0), "the queue is out of order at job %d", j.ID)
@@ -59,7 +63,14 @@ func (s *Scheduler) Invariants() error {
 		}
 		claim(b.cold >= 0 && b.cold <= slowStartJobs, "backend %s starts slowly for %d jobs", b.ID, b.cold)
 	}
-	claim(len(s.jobs)+trials == s.waiting+len(s.attempts), "%d jobs, of which %d wait; %d attempts, %d of them trials", len(s.jobs), s.waiting, len(s.attempts), trials)
+	run := 0
+	for _, j := range s.jobs {
+		run += len(j.running)
+		claim(j.queued != (len(j.running) > 0) && len(j.running) <= 2, "job %d is queued %v and has %d attempts", j.ID, j.queued, len(j.running))
+	}
+	claim(run+trials == len(s.attempts), "%d attempts of jobs and %d trials, %d in all", run, trials, len(s.attempts))
+	claim(debtors == s.budget.debtors, "%d jobs wait for the retry budget, counted %d", debtors, s.budget.debtors)
+	claim(s.budget.tokens >= 0 && s.budget.tokens <= budgetMax, "%v tokens", s.budget.tokens)
 	held := int64(0)
 	for _, j := range s.jobs {
 		held += j.Bytes
@@ -71,7 +82,7 @@ func (s *Scheduler) Invariants() error {
 		claim(!b.draining || len(b.running) > 0, "backend %s drained and is still there", b.ID)
 		claim(s.byID[b.ID] == b, "backend %s is not found by its ID", b.ID)
 		for _, a := range b.running {
-			claim(a.backend == b && s.attempts[a.id] == a && (a.trial && b.trial == a || a.job.running == a), "attempt %d is not its job's or its backend's", a.id)
+			claim(a.backend == b && s.attempts[a.id] == a && (a.trial && b.trial == a || slices.Contains(a.job.running, a)), "attempt %d is not its job's or its backend's", a.id)
 		}
 	}
 	claim(running == len(s.attempts), "%d attempts on backends, counted %d", running, len(s.attempts))

@@ -14,7 +14,7 @@ const (
 	audioMax            = 1e6    // seconds; what claims to be longer is mistaken
 )
 
-// job is one that has arrived and is not settled. It waits in its class's queue or has an attempt
+// job is one that has arrived and is not settled. It waits in its class's queue or has attempts
 // running, never both.
 type job struct {
 	Job
@@ -37,7 +37,7 @@ type job struct {
 	expected    time.Duration // the wait predicted for it; negative while none could be
 	notBefore   Instant       // of a second attempt on the same backend
 
-	running    *attempt
+	running    []*attempt // one, or two when hedged
 	attempts   int        // dispatched
 	paid       int        // those that count against Config.Attempts
 	died       int        // those whose connection died
@@ -46,7 +46,9 @@ type job struct {
 	failedOn   []*backend // not to be asked again while there is another
 	canceled   bool
 	committed  bool
-	winner     *attempt // the attempt that committed or succeeded while another ran
+	decided    SettleReason // Served or Refused by an attempt while another ran; else 0
+	owes       bool         // it waits for a token of the retry budget,
+	owesUntil  Instant      // until then
 
 	last        Outcome
 	lastBackend BackendID
@@ -64,7 +66,7 @@ func (s *Scheduler) newJob(j Job, c *class) *job {
 	band := bandOf(j.Priority)
 	*out = job{
 		Job: j, class: c, tenant: s.tenantOf(j.Tenant), arrived: s.now, order: s.arrivals, size: sizeOf(j.AudioSeconds), band: band, rank: rankOf(s.now, band),
-		expected: -1, failedOn: out.failedOn[:0],
+		expected: -1, failedOn: out.failedOn[:0], running: out.running[:0],
 	}
 	return out
 }

@@ -53,6 +53,9 @@ func (s *Scheduler) consider(j *job, arrived bool) {
 	if len(view.Candidates) == 0 {
 		return
 	}
+	if !s.redeem(j, idle) {
+		return
+	}
 	if arrived && j.Deadline > 0 && s.missesDeadline(j, view) { // (1)
 		s.settle(j, DeadlinePassed, s.drainHint(j))
 		return

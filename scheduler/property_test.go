@@ -25,6 +25,7 @@ type chaos struct {
 	used      map[scheduler.BackendID]int
 	running   []running // attempts, in order of dispatch
 	trials    bool      // may be decided
+	hedge     bool      // jobs may run twice
 	perTenant int       // jobs of a tenant that may wait
 	jobs      map[scheduler.JobID]*fate
 	log       strings.Builder
@@ -77,7 +78,7 @@ func (c *chaos) config() scheduler.Config {
 		cfg.Breaker.SlowFactor = 1.5
 	}
 	cfg.RetryBudget = float64(y%8) / 8
-	c.trials = cfg.Trials
+	c.trials, c.hedge = cfg.Trials, cfg.Hedge
 	x := c.next()
 	cfg.Queue.MaxPerTenant = int(x) % 4
 	cfg.Queue.Order = []scheduler.Order{"", scheduler.FIFO, scheduler.ShortestFirst}[x/4%3]
@@ -214,6 +215,14 @@ func (c *chaos) step(ev scheduler.Event) {
 		fmt.Fprintf(&c.log, "  %s\n", describe(d))
 		c.check(d)
 	}
+	committed := map[scheduler.JobID]int{} // attempts of jobs whose answer has begun
+	for _, r := range c.running {
+		if r.job > 0 && c.jobs[r.job].committed && !r.aborted {
+			if committed[r.job]++; committed[r.job] > 1 {
+				c.t.Fatalf("job %d is answered and has two attempts\n%s", r.job, c.log.String())
+			}
+		}
+	}
 	if err := c.core.Invariants(); err != nil {
 		c.t.Fatalf("%v\n%s", err, c.log.String())
 	}
@@ -246,7 +255,7 @@ func (c *chaos) check(d scheduler.Decision) {
 			break
 		}
 		f := c.jobs[d.Job]
-		claim(f != nil && !f.settled && f.attempts == 0, "the job is settled or runs already")
+		claim(f != nil && !f.settled && (f.attempts == 0 || f.attempts == 1 && c.hedge && d.Reason == scheduler.Hedging), "the job is settled or runs already")
 		claim(!f.canceled && !f.committed, "the job was canceled or its answer has begun")
 		claim(d.Timeout > 0, "it is never given up")
 		claim(f.failedOn != d.Backend || c.now > f.failedAt, "it goes at once to where it failed")

@@ -195,6 +195,10 @@ func (s *Scheduler) dequeue(j *job) {
 	f.jobs[j.band].remove(j)
 	j.waited = j.waitedBy(s.now)
 	j.flow, j.queued = nil, false
+	if j.owes {
+		j.owes = false
+		s.budget.debtors--
+	}
 	units := defaultUnits(j.AudioSeconds)
 	c.waiting--
 	if j.isShort() {

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -47,7 +48,16 @@ func (s *Scheduler) cancel(id JobID) {
 		s.settle(j, ClientGone, 0)
 	default:
 		j.canceled = true
-		s.abort(j.running)
+		s.abortAll(j, nil)
+	}
+}
+
+// abortAll ends a job's attempts but one.
+func (s *Scheduler) abortAll(j *job, but *attempt) {
+	for _, a := range j.running {
+		if a != but {
+			s.abort(a)
+		}
 	}
 }
 
@@ -65,6 +75,7 @@ func (s *Scheduler) commit(id AttemptID) {
 		panic(fmt.Sprintf("scheduler: Committed for attempt %d, which does not run or is a trial", id))
 	}
 	a.job.committed = true
+	s.abortAll(a.job, a)
 }
 
 // finish takes in how an attempt ended and decides what becomes of its job.
@@ -95,63 +106,82 @@ func (s *Scheduler) finish(id AttemptID, o Outcome) {
 		s.spareAttempts.put(a)
 		return
 	}
-	j.running = nil
-	j.last, j.lastBackend = o, b.ID
+	i := slices.Index(j.running, a)
+	j.running = slices.Delete(j.running, i, i+1)
+	if j.decided == 0 && (o.Result != Aborted || j.canceled) || o.Result == Success {
+		j.last, j.lastBackend = o, b.ID
+	}
 	s.follow(j, a, o)
 	s.spareAttempts.put(a)
 }
 
 // follow decides what becomes of a job after an attempt:
 //
-//  1. The client left: that is all.
-//  2. Success, or a refusal that any backend would repeat: it is over.
-//  3. Something of the answer has reached the client: it cannot be tried again.
-//  4. It pays for the attempt, or not: an answered failure does; a death, a backend that is busy or one
+//  1. A success, or a refusal that any backend would repeat, decides it; siblings are aborted.
+//  2. It pays for the attempt, or not: an answered failure does; a death, a backend that is busy or one
 //     that is loading does not, up to a bound.
-//  5. It has no attempt left, or backends die of it: it is over.
-//  6. It waits again, at its old place.
+//  3. A sibling runs yet: that is waited for.
+//  4. The client left: that is all.
+//  5. It is decided: it is over.
+//  6. Something of the answer has reached the client: it cannot be tried again.
+//  7. It has no attempt left, or backends die of it: it is over.
+//  8. It waits again, at its old place, if the retry budget allows.
 func (s *Scheduler) follow(j *job, a *attempt, o Outcome) {
 	switch {
-	case j.canceled: // (1)
+	case o.Result == Success: // (1)
+		j.decided = Served
+		s.earn()
+	case o.Result == ClientError && j.decided == 0:
+		j.decided = Refused
+	default:
+		j.account(a, o) // (2)
+	}
+	if len(j.running) > 0 { // (3)
+		if j.decided != 0 {
+			s.abortAll(j, nil)
+		}
+		return
+	}
+	switch {
+	case j.canceled: // (4)
 		s.settle(j, ClientGone, 0)
-		return
-	case o.Result == Success: // (2)
-		s.settle(j, Served, 0)
-		return
-	case o.Result == ClientError:
-		s.settle(j, Refused, 0)
-		return
-	case j.committed: // (3)
+	case j.decided != 0: // (5)
+		s.settle(j, j.decided, 0)
+	case j.committed: // (6)
 		s.settle(j, Exhausted, 0)
-		return
-	case o.Result == Failed: // (4)
+	case j.deaths >= deathsMax: // (7)
+		s.settle(j, Poison, 0)
+	case j.paid >= s.cfg.Attempts || j.died >= diedMax || j.turnedAway >= turnedAwayMax:
+		s.settle(j, Exhausted, retryAfterMin)
+	case o.Result == Failed && !s.budget.pay(s.now) && !s.lend(j): // (8)
+		s.settle(j, Exhausted, retryAfter(debtMax))
+	default:
+		j.notBefore = s.now.Add(min(repeatPause<<max(0, len(j.failedOn)-1), repeatPauseMax))
+		s.enqueue(j)
+	}
+}
+
+// account counts an attempt that has come to nothing.
+func (j *job) account(a *attempt, o Outcome) {
+	switch o.Result {
+	case Failed:
 		j.paid++
 		j.failedOn = append(j.failedOn, a.backend)
-	case o.Result == Died:
+	case Died:
 		j.died++
 		j.failedOn = append(j.failedOn, a.backend)
 		if !o.Unreached && !a.pass.Probe { // a half-open backend was dying before
 			j.deaths++
 		}
-	default: // Busy, Loading
+	case Busy, Loading:
 		j.turnedAway++
 	}
-	if j.paid >= s.cfg.Attempts || j.died >= diedMax || j.turnedAway >= turnedAwayMax || j.deaths >= deathsMax { // (5)
-		if j.deaths >= deathsMax {
-			s.settle(j, Poison, 0)
-		} else {
-			s.settle(j, Exhausted, retryAfterMin)
-		}
-		return
-	}
-	j.notBefore = s.now.Add(min(repeatPause<<max(0, len(j.failedOn)-1), repeatPauseMax)) // (6)
-	s.enqueue(j)
 }
 
 // settle ends a job. Requires: no attempt of it runs.
 func (s *Scheduler) settle(j *job, reason SettleReason, retryAfter time.Duration) {
-	if j.running != nil {
-		panic(fmt.Sprintf("scheduler: job %d settled while attempt %d runs", j.ID, j.running.id))
+	if len(j.running) > 0 {
+		panic(fmt.Sprintf("scheduler: job %d settled while attempt %d runs", j.ID, j.running[0].id))
 	}
 	if j.queued {
 		s.dequeue(j)

@@ -74,6 +74,9 @@ type Scheduler struct {
 	round   round      // scratch space of placement
 
 	trialJob job // what trials count as
+	budget   budget
+	spent    time.Duration // predicted of what was dispatched,
+	hedged   time.Duration // and of what was hedged
 
 	spareJobs     spare[job] // used again, so that a steady load allocates none
 	spareAttempts spare[attempt]
@@ -122,6 +125,7 @@ func New(cfg Config, policy func(name string) (Policy, bool)) (*Scheduler, error
 		attempts: make(map[AttemptID]*attempt),
 
 		watchAt:    never,
+		budget:     budget{tokens: budgetMax},
 		trialJob:   job{Job: Job{AudioSeconds: trialAudio}},
 		tenantByID: make(map[Tenant]*tenant),
 		shapes:     make(map[shapeKey]*estimator.Shape),
@@ -173,6 +177,7 @@ func (s *Scheduler) Step(now Instant, ev Event) []Decision {
 	s.watch()
 	s.review()
 	s.place(arrived)
+	s.hedge()
 	s.try()
 	s.refuse()
 	s.admit(arrived)

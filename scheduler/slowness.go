@@ -85,7 +85,7 @@ func (s *Scheduler) strike(a *attempt, o Outcome) {
 	slow, elapsed, expected := &a.backend.health.slow, s.now.Sub(a.started), a.expected
 	ended := o.Result == Aborted || a.gaveUp(s.now, o)
 	switch {
-	case expected == 0 || ended && (a.job.SizeGuessed || a.job.winner != nil), !ended && o.Result != Success: // (1) (2)
+	case expected == 0 || ended && (a.job.SizeGuessed || o.Result == Aborted && !a.job.canceled), !ended && o.Result != Success: // (1) (2)
 		return
 	case o.AudioSeconds > 0 && o.AudioSeconds <= audioMax:
 		expected = time.Duration(float64(expected) * a.speed.Cost.Of(o.AudioSeconds) / a.speed.Cost.Of(a.job.AudioSeconds))

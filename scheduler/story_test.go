@@ -23,7 +23,8 @@ import (
 //
 //	run
 //	TIME EVENT ARGUMENTS, where commit and finish name the job whose attempt it is, and next is the success
-//	of the attempt that was dispatched first, and finish trial=BACKEND ends a trial
+//	of the attempt that was dispatched first, and finish trial=BACKEND ends a trial,
+//	finish attempt=NUMBER one of two attempts of a job
 //
 // sends events, with Ticked at every wake between them.
 //
@@ -331,6 +332,13 @@ func (st *story) eventOf(name string, fields []string) (scheduler.Event, error) 
 	if backend, ok := strings.CutPrefix(first, "trial="); ok {
 		attempt, runs = st.trials[scheduler.BackendID(backend)]
 		delete(st.trials, scheduler.BackendID(backend))
+	}
+	if n, ok := strings.CutPrefix(first, "attempt="); ok { // where a job has two
+		id, err := strconv.ParseUint(n, 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		attempt, runs = scheduler.AttemptID(id), true
 	}
 	if (name == "commit" || name == "finish") && !runs {
 		return nil, fmt.Errorf("job %d does not run; so far:\n%s", number, st.out.String())

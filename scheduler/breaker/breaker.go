@@ -64,8 +64,10 @@ const (
 	window      = 20
 	windowLeast = 8
 	windowShare = 0.5
-	// goodToForget is how many good verdicts make an opening forgotten, so that the next one is short again.
-	goodToForget = 10
+	// goodToForget good verdicts, and soundToForget without an opening, make the openings forgotten, so that the
+	// next one is short again. By verdicts alone a backend that comes and goes would be forgiven each time.
+	goodToForget  = 10
+	soundToForget = 30 * time.Second
 	// openMin keeps half-open out of the instant of the trip: gobreaker's own clock has to have
 	// moved on, also inside a testing/synctest bubble, where it stands still while anything runs.
 	openMin = 10 * time.Millisecond
@@ -93,6 +95,7 @@ type Breaker struct {
 	openings  int           // since they were last forgotten
 	openedAt  time.Duration // the last opening
 	openUntil time.Duration
+	closedAt  time.Duration
 	closed    bool
 	// generation counts changes of state: a pass of an older one can neither close nor trip it.
 	generation uint64
@@ -205,7 +208,7 @@ func (b *Breaker) End(now time.Duration, p Pass, v Verdict) Change {
 		}
 		b.bad = 0
 		b.count(0)
-		if b.good++; b.good >= goodToForget {
+		if b.good++; b.good >= goodToForget && now-b.closedAt >= soundToForget {
 			b.openings = 0
 		}
 	case v == Bad:
@@ -269,7 +272,7 @@ func (b *Breaker) endProbe(now time.Duration, v Verdict) Change {
 	case Good:
 		done(nil)
 		b.closed, b.bad, b.good, b.tripped = true, 0, 1, false
-		b.recent, b.counted = 0, 0
+		b.recent, b.counted, b.closedAt = 0, 0, now
 		b.generation++
 		return ClosedAgain
 	case Bad:

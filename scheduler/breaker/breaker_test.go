@@ -108,6 +108,8 @@ func TestOpensLongerEachTimeAndForgets(t *testing.T) {
 	for range goodToForget {
 		run(b, now, Good)
 	}
+	now += soundToForget
+	run(b, now, Good)
 	trip(t, b, now)
 	if got := b.OpenUntil() - now; got != 5*time.Second {
 		t.Fatalf("after %d successes it opens for %v, want 5s again", goodToForget, got)
