@@ -30,6 +30,7 @@ type backend struct {
 	proven    bool // the instance has answered a job
 	lastModel int  // of the last attempt, for trials
 	trial     *attempt
+	tryAt     Instant // not tried before for having become slow
 
 	// Scratch space of a placement round.
 	idle     int             // slots that a job could start in at once

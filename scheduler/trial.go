@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/whisperpool/whisperpool/scheduler/breaker"
+	"github.com/whisperpool/whisperpool/scheduler/estimator"
 )
 
 // A trial is the driver's own short piece of speech, sent to a backend to see whether it is well, where a
@@ -13,7 +14,9 @@ import (
 //
 //   - when it is half-open and no short job has become the half-open attempt;
 //   - when it is suspect: its answers have no words, or it refuses what clients send, and its peers differ;
-//   - when a job runs there for far too long, nothing else has come back, and a slot is free.
+//   - when a job runs there for far too long, nothing else has come back, and a slot is free;
+//   - when it is idle and has become slower than it was or its class is: with faster ones idle as well nobody
+//     would ever find out that it has recovered.
 //
 // A trial that finds words is a success. One that finds none, or is refused, has failed; that leaves the backend
 // alone, however well it was thought of.
@@ -25,6 +28,12 @@ const (
 	// is known.
 	probeSlack   = 2 * time.Second
 	trialUnknown = 30 * time.Second
+	// One that has become slower than fallenBy times is tried every fallenGap, again after fallenAgain when it
+	// did better than expected by half; the others are looked at every fallenLook.
+	fallenBy    = 1.5
+	fallenGap   = 15 * time.Second
+	fallenAgain = time.Second
+	fallenLook  = 5 * time.Second
 )
 
 // suspect takes in whether an attempt's answer is one that only a trial can tell the meaning of.
@@ -94,7 +103,7 @@ func (s *Scheduler) try() {
 			if at, ok := b.comesBack(s.now); ok {
 				s.wakeAt(at)
 			}
-		} else if len(b.running) == 0 || len(b.running) >= b.slots() {
+		} else if len(b.running) == 0 && s.now < b.tryAt || len(b.running) >= b.slots() {
 			continue
 		}
 		if b.trial == nil && s.now >= h.pausedUntil && len(b.running) < b.slots() && b.takes(s.now) && s.trialDue(b) {
@@ -104,7 +113,46 @@ func (s *Scheduler) try() {
 }
 
 func (s *Scheduler) trialDue(b *backend) bool {
-	return b.health.suspicion != 0 || !b.health.breaker.Closed() || b.stalled(s.now)
+	return b.health.suspicion != 0 || !b.health.breaker.Closed() || b.stalled(s.now) || s.fallen(b)
+}
+
+// fallen says whether an idle backend is to be tried since it has become slower than it was, or its class is.
+func (s *Scheduler) fallen(b *backend) bool {
+	if s.now < b.tryAt || len(b.running) > 0 || b.lastModel >= len(b.speeds) {
+		return false
+	}
+	b.tryAt = s.now.Add(fallenLook)
+	speed := b.speeds[b.lastModel]
+	if speed == nil || speed.Observations() < fewObservations {
+		return false
+	}
+	inTheEnd := speed.LastSeen() + time.Hour // what it drifts to, if nothing is seen
+	if speed.Drift(inTheEnd, s.bestOfClass(b, b.lastModel, speed)) > 1/fallenBy {
+		return false
+	}
+	b.tryAt = s.now.Add(fallenGap)
+	return true
+}
+
+// learnTrial takes in how long a trial took. Clients' jobs teach speeds well enough, but for one that gets none.
+func (s *Scheduler) learnTrial(a *attempt, o Outcome) {
+	b, elapsed := a.backend, s.now.Sub(a.started)
+	if a.expected == 0 || len(b.running) > 0 || b.lastModel >= len(b.speeds) || b.speeds[b.lastModel] != a.speed {
+		return
+	}
+	if 2*elapsed < a.expected {
+		b.tryAt = s.now.Add(fallenAgain)
+	}
+	seen := estimator.Observation{
+		Now: time.Duration(s.now), Elapsed: elapsed, AudioSeconds: trialAudio, Occupancy: b.occupancy(a, s.now),
+		Best: s.bestOfClass(b, b.lastModel, a.speed),
+	}
+	if o.AudioSeconds > 0 && o.AudioSeconds <= audioMax {
+		seen.AudioSeconds = o.AudioSeconds
+	}
+	if a.speed.Observe(seen) {
+		s.adopt(a.speed.Shape(), b.lastModel)
+	}
 }
 
 func (s *Scheduler) startTrial(b *backend) {
@@ -143,6 +191,7 @@ func (s *Scheduler) finishTrial(a *attempt, o Outcome) {
 	switch {
 	case o.Result == Success && o.Words:
 		verdict = breaker.Good
+		s.learnTrial(a, o)
 		h.condition, h.strikes, h.busyRow = up, 0, 0
 		b.succeeded(s.now)
 		if h.suspicion != 0 {
