@@ -63,6 +63,11 @@ func TestCancelStorm(t *testing.T) {
 			}
 		}
 		wg.Wait()
+		if err := d.Configure(backends(slots, "a", "b", "c")); err != nil { // no more trials
+			t.Error(err)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
 		isIdle(t, d)
 		t.Logf("%d trials", trials.Load())
 		served, gone := settled[scheduler.Served].Load(), settled[scheduler.ClientGone].Load()

@@ -108,7 +108,7 @@ func another(c *class, b *backend) bool {
 
 // giveUpAfter is how long an attempt may take. Requires: the backend counts it.
 func (s *Scheduler) giveUpAfter(a *attempt, last bool) time.Duration {
-	limit := time.Duration(0)
+	var limit time.Duration
 	switch {
 	case a.pass.Probe:
 		limit = a.probeTimeout()

@@ -55,20 +55,7 @@ func (s *Scheduler) Invariants() error {
 	claim(waiting == s.waiting, "%d jobs wait, counted %d", waiting, s.waiting)
 	claim(waitingBytes == s.waitingBytes, "%d bytes wait, counted %d", waitingBytes, s.waitingBytes)
 	claim(len(s.expiries) == s.waiting, "%d expiries of %d jobs", len(s.expiries), s.waiting)
-	trials := 0
-	for _, b := range s.pool {
-		if b.trial != nil {
-			trials++
-			claim(b.trial.trial && b.trial.backend == b && s.attempts[b.trial.id] == b.trial, "the trial of %s is not its own, or has ended", b.ID)
-		}
-		claim(b.cold >= 0 && b.cold <= slowStartJobs, "backend %s starts slowly for %d jobs", b.ID, b.cold)
-	}
-	run := 0
-	for _, j := range s.jobs {
-		run += len(j.running)
-		claim(j.queued != (len(j.running) > 0) && len(j.running) <= 2, "job %d is queued %v and has %d attempts", j.ID, j.queued, len(j.running))
-	}
-	claim(run+trials == len(s.attempts), "%d attempts of jobs and %d trials, %d in all", run, trials, len(s.attempts))
+	s.claimRunning(claim)
 	claim(debtors == s.budget.debtors, "%d jobs wait for the retry budget, counted %d", debtors, s.budget.debtors)
 	claim(s.budget.tokens >= 0 && s.budget.tokens <= budgetMax, "%v tokens", s.budget.tokens)
 	held := int64(0)
@@ -88,4 +75,22 @@ func (s *Scheduler) Invariants() error {
 	claim(running == len(s.attempts), "%d attempts on backends, counted %d", running, len(s.attempts))
 	claim(len(s.byID) == len(s.pool), "%d backends by ID, %d in the pool", len(s.byID), len(s.pool))
 	return errors.Join(errs...)
+}
+
+// claimRunning checks what runs: attempts of jobs, and trials.
+func (s *Scheduler) claimRunning(claim func(ok bool, format string, args ...any)) {
+	trials := 0
+	for _, b := range s.pool {
+		if b.trial != nil {
+			trials++
+			claim(b.trial.trial && b.trial.backend == b && s.attempts[b.trial.id] == b.trial, "the trial of %s is not its own, or has ended", b.ID)
+		}
+		claim(b.cold >= 0 && b.cold <= slowStartJobs, "backend %s starts slowly for %d jobs", b.ID, b.cold)
+	}
+	run := 0
+	for _, j := range s.jobs {
+		run += len(j.running)
+		claim(j.queued != (len(j.running) > 0) && len(j.running) <= 2, "job %d is queued %v and has %d attempts", j.ID, j.queued, len(j.running))
+	}
+	claim(run+trials == len(s.attempts), "%d attempts of jobs and %d trials, %d in all", run, trials, len(s.attempts))
 }
