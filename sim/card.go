@@ -16,6 +16,7 @@ type card struct {
 	gain      func(k int) float64
 	condition Condition
 	factor    float64 // with Slow
+	fault     Fault   // that made it so
 	running   []*work
 	inside    []*work           // in line
 	since     scheduler.Instant // when what is left was last brought up to date
@@ -76,7 +77,6 @@ func (c *card) advance(now scheduler.Instant) {
 func (c *card) take(now scheduler.Instant, w *work) {
 	c.advance(now)
 	w.others = len(c.running) + len(c.inside)
-	c.sent++
 	if len(c.running) == c.Slots {
 		c.inside = append(c.inside, w)
 		return
@@ -122,7 +122,7 @@ func (c *card) drop(now scheduler.Instant, w *work) {
 }
 
 // become changes how the card is.
-func (c *card) become(now scheduler.Instant, condition Condition, factor float64) {
+func (c *card) become(now scheduler.Instant, f Fault) {
 	c.advance(now)
-	c.condition, c.factor = condition, factor
+	c.condition, c.factor, c.fault = f.Becomes, f.Factor, f
 }

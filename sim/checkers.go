@@ -18,15 +18,16 @@ type Checker interface {
 // ownCheckers are those that every run has.
 func ownCheckers(cfg scheduler.Config) []Checker {
 	return []Checker{
-		&settles{running: map[scheduler.JobID]int{}, settled: map[scheduler.JobID]bool{}, job: map[scheduler.AttemptID]scheduler.JobID{}},
+		&settles{trials: map[scheduler.AttemptID]bool{}, running: map[scheduler.JobID]int{}, settled: map[scheduler.JobID]bool{}, job: map[scheduler.AttemptID]scheduler.JobID{}},
 		newSlots(cfg),
-		&conservation{},
+		&conservation{trials: map[scheduler.AttemptID]bool{}},
 	}
 }
 
 // settles checks that every Arrived gets exactly one Settle, after its last attempt ended, and every
-// Dispatch exactly one Finished.
+// Dispatch exactly one Finished. Trials are nobody's.
 type settles struct {
+	trials  map[scheduler.AttemptID]bool
 	running map[scheduler.JobID]int // attempts of the jobs that are not settled
 	settled map[scheduler.JobID]bool
 	job     map[scheduler.AttemptID]scheduler.JobID
@@ -38,6 +39,10 @@ func (s *settles) Observed(_ scheduler.Instant, ev scheduler.Event, ds []schedul
 	case scheduler.Arrived:
 		s.running[ev.Job.ID] = 0
 	case scheduler.Finished:
+		if s.trials[ev.Attempt] {
+			delete(s.trials, ev.Attempt)
+			break
+		}
 		job, ok := s.job[ev.Attempt]
 		if !ok {
 			errs = append(errs, fmt.Errorf("attempt %d finished and was never dispatched, or finished before", ev.Attempt))
@@ -49,6 +54,10 @@ func (s *settles) Observed(_ scheduler.Instant, ev scheduler.Event, ds []schedul
 	for _, d := range ds {
 		switch d := d.(type) {
 		case scheduler.Dispatch:
+			if d.Trial {
+				s.trials[d.Attempt] = true
+				continue
+			}
 			if _, ok := s.running[d.Job]; !ok {
 				errs = append(errs, fmt.Errorf("job %d was dispatched and has not arrived, or is settled", d.Job))
 			}
@@ -73,7 +82,7 @@ func (s *settles) Observed(_ scheduler.Instant, ev scheduler.Event, ds []schedul
 }
 
 func (s *settles) Ended(left scheduler.Snapshot) error {
-	if held := left.Queued + left.Running; held != len(s.running) {
+	if held := left.Queued + left.Running - len(s.trials); held != len(s.running) {
 		return fmt.Errorf("%d jobs have arrived and are not settled, the scheduler holds %d", len(s.running), held)
 	}
 	return nil
@@ -128,19 +137,25 @@ func (s *slots) Ended(left scheduler.Snapshot) error {
 }
 
 // conservation checks that jobs are neither made nor lost: what arrived is settled, waits or runs.
-type conservation struct{ arrived, settled, dispatched, finished int }
+type conservation struct {
+	arrived, settled, dispatched, finished int
+	trials                                 map[scheduler.AttemptID]bool // that run
+}
 
 func (c *conservation) Observed(_ scheduler.Instant, ev scheduler.Event, ds []scheduler.Decision) error {
-	switch ev.(type) {
+	switch ev := ev.(type) {
 	case scheduler.Arrived:
 		c.arrived++
 	case scheduler.Finished:
 		c.finished++
+		delete(c.trials, ev.Attempt)
 	}
 	for _, d := range ds {
-		switch d.(type) {
+		switch d := d.(type) {
 		case scheduler.Dispatch:
-			c.dispatched++
+			if c.dispatched++; d.Trial {
+				c.trials[d.Attempt] = true
+			}
 		case scheduler.Settle:
 			c.settled++
 		}
@@ -152,7 +167,7 @@ func (c *conservation) Observed(_ scheduler.Instant, ev scheduler.Event, ds []sc
 }
 
 func (c *conservation) Ended(left scheduler.Snapshot) error {
-	if c.arrived != c.settled+left.Queued+left.Running || c.dispatched != c.finished+left.Running {
+	if c.arrived != c.settled+left.Queued+left.Running-len(c.trials) || c.dispatched != c.finished+left.Running {
 		return fmt.Errorf("%d jobs arrived, %d were settled, %d wait, %d run; %d attempts were dispatched, %d finished",
 			c.arrived, c.settled, left.Queued, left.Running, c.dispatched, c.finished)
 	}

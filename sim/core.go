@@ -61,7 +61,7 @@ func (c *core) config() scheduler.Config {
 	if c.e.sc.Recorded != nil {
 		return c.recordedConfig()
 	}
-	cfg := scheduler.Config{Policy: c.e.sc.Policy, Seed: c.e.sc.Seed}
+	cfg := scheduler.Config{Policy: c.e.sc.Policy, Seed: c.e.sc.Seed, Trials: true, Queue: scheduler.Queue{MaxWait: c.e.sc.MaxWait}}
 	for i, g := range c.e.cards {
 		b := scheduler.Backend{
 			ID: scheduler.BackendID(g.Name), Address: g.Name, Class: g.Class, Slots: g.Slots,
@@ -107,7 +107,7 @@ func (c *core) step(ev scheduler.Event) {
 		case scheduler.Abort:
 			c.abort(c.works[d.Attempt])
 		case scheduler.Settle:
-			c.e.settle(c.e.job(int(d.Job)), d.Reason == scheduler.Served)
+			c.e.settle(c.e.jobOf(d.Job), d.Reason == scheduler.Served)
 		case scheduler.Probe:
 			c.probe(c.byID[d.Backend])
 		}
@@ -130,14 +130,22 @@ func (c *core) arrive(j *job) {
 		c.step(scheduler.Arrived{Job: c.recordedJob(j)})
 		return
 	}
-	c.step(scheduler.Arrived{Job: scheduler.Job{ID: scheduler.JobID(j.number), Model: c.e.sc.Model, AudioSeconds: j.told}})
+	from := c.e.sc.sender(j.number)
+	c.step(scheduler.Arrived{Job: scheduler.Job{
+		ID: j.id(), Model: c.e.sc.Model, AudioSeconds: j.told, Tenant: from.Tenant, Priority: from.Priority,
+	}})
 }
 
 func (c *core) dispatch(d scheduler.Dispatch) {
-	w := &work{job: c.e.job(int(d.Job)), attempt: d.Attempt, predicted: d.Predicted, reason: d.Reason}
+	g := c.byID[d.Backend]
+	w := &work{attempt: d.Attempt, predicted: d.Predicted, reason: d.Reason}
+	if d.Trial {
+		w.job = c.e.trial(g.index)
+	} else {
+		w.job = c.e.jobOf(d.Job)
+	}
 	c.works[d.Attempt] = w
 	c.reasons[d.Reason]++
-	g := c.byID[d.Backend]
 	c.e.send(g, w)
 	if d.Timeout > 0 {
 		c.e.giveUp(w, d.Timeout, "timed out")
@@ -156,7 +164,7 @@ func (c *core) abort(w *work) {
 
 func (c *core) ended(w *work, how scheduler.Outcome) {
 	delete(c.works, w.attempt)
-	if how.Result == scheduler.Success && w.predicted > 0 && c.e.began && !c.e.closed {
+	if how.Result == scheduler.Success && w.predicted > 0 && !w.job.trial() && c.e.began && !c.e.closed {
 		c.ratios = append(c.ratios, c.e.now.Sub(w.sent).Seconds()/w.predicted.Seconds())
 	}
 	c.step(scheduler.Finished{Attempt: w.attempt, Outcome: how})

@@ -49,6 +49,9 @@ func (e *engine) parts() (all []part) {
 	for _, c := range e.cards {
 		c.advance(e.now)
 		for _, w := range c.running {
+			if w.job.trial() {
+				continue
+			}
 			if alone := e.alone(c.index, w.job); alone > 0 {
 				all = append(all, part{w.job, 1 - max(0, w.left)/alone})
 			}
@@ -76,6 +79,7 @@ type engine struct {
 	done                  []*job // served between start and end
 	before                []part // what was done at start of the jobs that ran then,
 	beyond                []part // and at end
+	failures              uint64 // drawn
 }
 
 func newEngine(sc *Scenario) *engine {
@@ -134,7 +138,9 @@ func (e *engine) next() (at scheduler.Instant, what func()) {
 // complete ends a job that a card has done.
 func (e *engine) complete(w *work) {
 	w.card.drop(e.now, w)
-	w.card.served++
+	if !w.job.trial() {
+		w.card.served++
+	}
 	w.job.waited = w.began.Sub(w.job.arrived).Seconds()
 	e.front.ended(w, scheduler.Outcome{Result: scheduler.Success, Words: w.job.recorded == nil || w.job.recorded.Words, AudioSeconds: w.job.audio})
 }
@@ -142,10 +148,15 @@ func (e *engine) complete(w *work) {
 // send gives a job to a card, in whatever condition that is.
 func (e *engine) send(c *card, w *work) {
 	w.card, w.sent, w.left = c, e.now, e.alone(c.index, w.job)
-	switch c.condition {
-	case Dead, Gone:
+	if !w.job.trial() {
+		c.sent++
+	}
+	switch {
+	case c.condition.away():
 		e.fail(w, refusedAfter, scheduler.Outcome{Result: scheduler.Died, Unreached: true, Detail: "connection refused"})
-	case Failing:
+	case c.condition == Busy:
+		e.fail(w, refusedAfter, scheduler.Outcome{Result: scheduler.Busy, RetryAfter: c.fault.RetryAfter, Detail: "status 503"})
+	case c.condition == Failing && e.fails(c):
 		e.fail(w, failsAfter, scheduler.Outcome{Result: scheduler.Failed, Detail: "status 500"})
 	default:
 		if e.sc.Discover && len(c.running) == c.Slots && e.front.finds() {
@@ -156,9 +167,14 @@ func (e *engine) send(c *card, w *work) {
 	}
 }
 
+// fails says whether a failing card fails the next job.
+func (e *engine) fails(c *card) bool {
+	e.failures++
+	return c.fault.Share == 0 || stream(e.sc.Seed, streamFailures, e.failures).Float64() < c.fault.Share
+}
+
 // fail ends a job that no slot took.
 func (e *engine) fail(w *work, after time.Duration, how scheduler.Outcome) {
-	w.card.sent++
 	e.agenda.at(e.now.Add(after), func() {
 		if !w.ended {
 			w.ended = true
@@ -183,7 +199,7 @@ func (e *engine) strike(f Fault) {
 		if c.Name != f.Card {
 			continue
 		}
-		c.become(e.now, f.Becomes, f.Factor)
+		c.become(e.now, f)
 		if f.Becomes == Dead {
 			for len(c.running) > 0 {
 				w := c.running[0]

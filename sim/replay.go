@@ -106,24 +106,6 @@ func (e *engine) beginGone() {
 	}
 }
 
-// leaveLater has a recorded job's client leave when it did, or at its deadline, unless it is served before.
-func (e *engine) leaveLater(j *job) {
-	r := j.recorded
-	if r == nil || r.Leaves == 0 && r.Deadline == 0 || j.settled {
-		return
-	}
-	left, after := true, r.Leaves
-	if after == 0 || r.Deadline > 0 && r.Deadline < after {
-		left, after = false, r.Deadline
-	}
-	e.agenda.at(e.now.Add(after), func() {
-		if !j.settled {
-			j.left = left
-			e.front.leave(j)
-		}
-	})
-}
-
 // recordedConfig is the proxy's, with the scenario's policy and cards.
 func (c *core) recordedConfig() scheduler.Config {
 	cfg := c.e.sc.Recorded.Config
@@ -166,7 +148,7 @@ func (c *core) remind() {
 func (c *core) recordedJob(j *job) scheduler.Job {
 	r := j.recorded
 	told := scheduler.Job{
-		ID: scheduler.JobID(j.number), Model: c.e.sc.Recorded.Classes[r.Class].Model, Needs: c.e.sc.Recorded.Classes[r.Class].Needs,
+		ID: j.id(), Model: c.e.sc.Recorded.Classes[r.Class].Model, Needs: c.e.sc.Recorded.Classes[r.Class].Needs,
 		AudioSeconds: r.Told, SizeGuessed: r.Guessed, Bytes: r.Bytes, Priority: r.Priority, Tenant: r.Tenant,
 	}
 	if r.Deadline > 0 {
@@ -176,7 +158,7 @@ func (c *core) recordedJob(j *job) scheduler.Job {
 }
 
 // leave has the scheduler know that a job's client has gone.
-func (c *core) leave(j *job) { c.step(scheduler.Canceled{Job: scheduler.JobID(j.number)}) }
+func (c *core) leave(j *job) { c.step(scheduler.Canceled{Job: j.id()}) }
 
 // pricedMax is how many jobs of a recording prices are found with. Any prices give a bound that holds; those of a
 // sample give one that is hardly lower.

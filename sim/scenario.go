@@ -35,7 +35,11 @@ type Scenario struct {
 	Duration time.Duration
 	WarmUp   int
 	Faults   []Fault
-	Seed     uint64
+	// MaxWait is the longest that a job may wait in the scheduler's queue, 0 for ever. Peers know no such thing.
+	MaxWait time.Duration
+	Senders []Sender // who sends the jobs; none: one who is not told apart
+	Leaving Leaving
+	Seed    uint64
 	// Recorded, if not nil, is the jobs of a recording, at their times, in place of Load and Audio: all of them
 	// are measured. See Replay.
 	Recorded *recording.Workload
@@ -84,6 +88,7 @@ type Load struct {
 	Share   float64       // open, Poisson: of what the pool does when all its slots work on average jobs
 	Rate    float64       // open, Poisson: jobs a second
 	Burst   int           // so many at once, after the warm-up has left the pool idle; Jobs is not used
+	Changes []LoadChange  // open: of the rate
 }
 
 // Audio is how long the recordings are, in seconds: one of the fields is set.
@@ -106,6 +111,9 @@ type Fault struct {
 	Card    string
 	Becomes Condition
 	Factor  float64 // with Slow
+	Share   float64 // with Failing: of the jobs, 0: all of them
+	// RetryAfter, with Busy, is for how long it wants to be left alone.
+	RetryAfter time.Duration
 }
 
 // Condition is how a card is.
@@ -117,7 +125,8 @@ const (
 	Slow    Condition = "slow"    // takes Factor times as long
 	Dead    Condition = "dead"    // refuses connections; what runs there dies
 	Hung    Condition = "hung"    // accepts and never answers; its health check does
-	Failing Condition = "failing" // answers 500 after 5 ms; its health check is fine
+	Failing Condition = "failing" // answers 500 after 5 ms, or a share of the jobs; its health check is fine
+	Busy    Condition = "busy"    // answers 503 with a Retry-After; its health check is fine
 	// Gone takes no jobs any more, and its health check fails; what runs there ends. Of recordings only.
 	Gone Condition = "gone"
 )
@@ -151,6 +160,7 @@ func (sc Scenario) Validate() error {
 		sc.Load.validate(&c)
 		sc.Audio.validate(&c)
 	}
+	sc.validateClients(&c)
 	c.unless(sc.SizeError >= 0 && finite(sc.SizeError), "size_error is %v, must not be negative", sc.SizeError)
 	c.unless(sc.WarmUp >= 0 && sc.WarmUp <= jobsMax, "warm_up is %d, must be from 0 to %d jobs", sc.WarmUp, jobsMax)
 	if sc.Load.Burst == 0 && (sc.Recorded == nil || len(sc.Recorded.Jobs) != sc.Jobs) {
@@ -208,6 +218,9 @@ func (l Load) validate(c *complaints) {
 	c.unless(l.Burst >= 0 && l.Burst <= jobsMax, "burst is %d jobs, must be from 1 to %d", l.Burst, jobsMax)
 	c.unless(l.Share >= 0 && l.Share <= 10, "open is %v, a share of the pool's capacity: must be above 0, and below 1 for a queue that does not grow", l.Share)
 	c.unless(l.Rate >= 0 && finite(l.Rate), "open_rate is %v jobs a second, must be above 0", l.Rate)
+	for _, change := range l.Changes {
+		c.unless(change.At >= 0 && positive(change.Times) && (l.Share > 0 || l.Rate > 0), "changes of the load go with open and open_rate only; at_s must not be negative, and times above 0")
+	}
 	c.unless(l.Think >= 0 && (l.Think == 0 || l.Clients > 0), "think_s goes with closed only, and is not negative")
 }
 
@@ -239,9 +252,11 @@ func (f Fault) validate(c *complaints, names map[string]bool) {
 	switch f.Becomes {
 	case Slow:
 		c.unless(positive(f.Factor), "a fault of %q: slow needs factor, how many times as long it takes", f.Card)
-	case Healthy, Dead, Hung, Failing:
+	case Healthy, Dead, Hung, Failing, Busy:
 		c.unless(f.Factor == 0, "a fault of %q: factor goes with slow only", f.Card)
 	default:
-		c.add("a fault of %q: becomes is %q, must be healthy, slow, dead, hung or failing", f.Card, f.Becomes)
+		c.add("a fault of %q: becomes is %q, must be healthy, slow, dead, hung, failing or busy", f.Card, f.Becomes)
 	}
+	c.unless(f.Share == 0 || f.Becomes == Failing && f.Share > 0 && f.Share <= 1, "a fault of %q: share goes with failing only, and is above 0 and at most 1", f.Card)
+	c.unless(f.RetryAfter == 0 || f.Becomes == Busy && f.RetryAfter > 0, "a fault of %q: retry_after_s goes with busy only, and is above 0", f.Card)
 }

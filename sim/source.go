@@ -74,7 +74,7 @@ type openLoop struct {
 func (o *openLoop) begin() { o.wait() }
 
 func (o *openLoop) wait() {
-	pause := time.Duration(o.chance.ExpFloat64() / o.rate * float64(time.Second))
+	pause := time.Duration(o.chance.ExpFloat64() / (o.rate * o.e.busier()) * float64(time.Second))
 	o.e.agenda.at(o.e.now.Add(pause), func() {
 		o.e.arriveNext()
 		o.wait()

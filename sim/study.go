@@ -62,22 +62,25 @@ func (l Load) Word() string {
 // The form of a file. Times are in seconds, as their names say.
 type (
 	studyFile struct {
-		About       string      `json:"about"`
-		Policy      string      `json:"policy"`
-		Told        Told        `json:"told"`
-		Discover    bool        `json:"discover"`
-		Model       string      `json:"model"`
-		Pool        []cardFile  `json:"pool"`
-		Load        loadFile    `json:"load"`
-		Audio       audioFile   `json:"audio"`
-		SizeError   float64     `json:"size_error"`
-		SizeUnknown bool        `json:"size_unknown"`
-		Jobs        int         `json:"jobs"`
-		Duration    float64     `json:"duration_s"`
-		WarmUp      *int        `json:"warm_up"`
-		Faults      []faultFile `json:"faults"`
-		Seed        uint64      `json:"seed"`
-		Seeds       int         `json:"seeds"`
+		About       string       `json:"about"`
+		Policy      string       `json:"policy"`
+		Told        Told         `json:"told"`
+		Discover    bool         `json:"discover"`
+		Model       string       `json:"model"`
+		Pool        []cardFile   `json:"pool"`
+		Load        loadFile     `json:"load"`
+		Audio       audioFile    `json:"audio"`
+		SizeError   float64      `json:"size_error"`
+		SizeUnknown bool         `json:"size_unknown"`
+		Jobs        int          `json:"jobs"`
+		Duration    float64      `json:"duration_s"`
+		WarmUp      *int         `json:"warm_up"`
+		Faults      []faultFile  `json:"faults"`
+		MaxWait     float64      `json:"max_wait_s"`
+		Senders     []senderFile `json:"senders"`
+		Leaving     leavingFile  `json:"leaving"`
+		Seed        uint64       `json:"seed"`
+		Seeds       int          `json:"seeds"`
 	}
 	cardFile struct {
 		Name  string   `json:"name"`
@@ -99,11 +102,12 @@ type (
 		Factor float64 `json:"factor"`
 	}
 	loadFile struct {
-		Closed   levels  `json:"closed"`
-		Think    float64 `json:"think_s"`
-		Open     levels  `json:"open"`
-		OpenRate levels  `json:"open_rate"`
-		Burst    levels  `json:"burst"`
+		Closed   levels       `json:"closed"`
+		Think    float64      `json:"think_s"`
+		Open     levels       `json:"open"`
+		OpenRate levels       `json:"open_rate"`
+		Burst    levels       `json:"burst"`
+		Changes  []changeFile `json:"changes"`
 	}
 	audioFile struct {
 		Fixed     float64        `json:"fixed_s"`
@@ -122,10 +126,12 @@ type (
 		Cap   float64 `json:"cap_s"`
 	}
 	faultFile struct {
-		At      float64   `json:"at_s"`
-		Backend string    `json:"backend"`
-		Becomes Condition `json:"becomes"`
-		Factor  float64   `json:"factor"`
+		At         float64   `json:"at_s"`
+		Backend    string    `json:"backend"`
+		Becomes    Condition `json:"becomes"`
+		Factor     float64   `json:"factor"`
+		Share      float64   `json:"share"`
+		RetryAfter float64   `json:"retry_after_s"`
 	}
 )
 
@@ -234,9 +240,11 @@ func (f studyFile) study() (Study, error) {
 		st.WarmUp = *f.WarmUp
 	}
 	f.Load.into(&st, &c)
+	f.clients(&st, &c)
 	st.Audio = f.Audio.audio()
 	for _, fault := range f.Faults {
-		st.Faults = append(st.Faults, Fault{At: duration(fault.At), Card: fault.Backend, Becomes: fault.Becomes, Factor: fault.Factor})
+		st.Faults = append(st.Faults, Fault{At: duration(fault.At), Card: fault.Backend, Becomes: fault.Becomes, Factor: fault.Factor,
+			Share: fault.Share, RetryAfter: duration(fault.RetryAfter)})
 	}
 	for _, level := range st.Levels {
 		for _, err := range unjoin(st.At(level, 0).Validate()) {
@@ -312,6 +320,9 @@ func (f loadFile) into(st *Study, c *complaints) {
 	set(f.Open, func(level float64) { st.Load.Share = level })
 	set(f.OpenRate, func(level float64) { st.Load.Rate = level })
 	st.Load.Think = duration(f.Think)
+	for _, change := range f.Changes {
+		st.Load.Changes = append(st.Load.Changes, LoadChange{duration(change.At), change.Times})
+	}
 	if kinds != 1 {
 		c.add("load must have one of closed (clients), burst (jobs at once), open (share of the capacity) and open_rate (jobs a second)")
 		st.Levels = nil

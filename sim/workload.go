@@ -86,6 +86,9 @@ const (
 	streamArrivals
 	streamThinking
 	streamBalancer
+	streamSenders
+	streamLeaving
+	streamFailures
 )
 
 // stream is chance that hangs on the seed, the stream and a number.
@@ -123,6 +126,34 @@ func (w *workload) draw(number int) *job {
 	}
 	return j
 }
+
+// id is how the scheduler knows a job; 0 is none.
+func (j *job) id() scheduler.JobID { return scheduler.JobID(j.number) + 1 }
+
+// jobOf is the job that the scheduler knows so.
+func (w *workload) jobOf(id scheduler.JobID) *job { return w.job(int(id) - 1) }
+
+// The proxy's own piece of speech, which shows whether a card is well.
+const (
+	trialNumber = -1
+	trialAudio  = 2 // seconds
+)
+
+// trial is a job that no client sent, for a card.
+func (w *workload) trial(card int) *job {
+	j := &job{number: trialNumber, audio: trialAudio, told: trialAudio, uniform: 1}
+	if w.sc.Recorded != nil {
+		for class, law := range w.recorded[card] {
+			if !math.IsInf(law.Fixed, 1) {
+				j.recorded = &recording.Job{Class: int32(class), Audio: trialAudio, Told: trialAudio, Luck: 1, Words: true}
+				break
+			}
+		}
+	}
+	return j
+}
+
+func (j *job) trial() bool { return j.number == trialNumber }
 
 // length draws the seconds of audio of the job of a number.
 func (a Audio) length(number int, chance *rand.Rand) float64 {
