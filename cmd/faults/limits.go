@@ -165,7 +165,7 @@ func readable(spool string, pid int) string {
 func tenantFlood(ctx context.Context, e *env) (string, bool, error) {
 	card := law{Fixed: 100 * time.Millisecond, PerSecond: 20 * time.Millisecond, Noise: 0.1}
 	lengths := between(1, 5)
-	t, err := e.twin(ctx, 4, card, setup{pool: "tenant {header.X-Tenant} {\n max_queued 30\n}"})
+	t, err := e.twin(ctx, 8, card, setup{pool: "tenant {header.X-Tenant} {\n max_queued 30\n}"})
 	if err != nil {
 		return "", false, err
 	}
@@ -175,7 +175,7 @@ func tenantFlood(ctx context.Context, e *env) (string, bool, error) {
 	go func() {
 		all := &tally{began: time.Now()}
 		var wg sync.WaitGroup
-		for range 60 {
+		for range 80 {
 			wg.Go(func() {
 				for {
 					select {
@@ -193,7 +193,7 @@ func tenantFlood(ctx context.Context, e *env) (string, bool, error) {
 		wg.Wait()
 		flood <- all
 	}()
-	base, others := t.play(ctx, poisson(23, rate(0.25, 4, card, lengths), length, lengths), "X-Tenant", "quiet")
+	base, others := t.play(ctx, poisson(23, rate(0.25, 8, card, lengths), length, lengths), "X-Tenant", "quiet")
 	close(stop)
 	sent := <-flood
 	limited, wrong := 0, []string{}
