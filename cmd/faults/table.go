@@ -62,7 +62,9 @@ func (o options) print(out io.Writer) error {
 		for _, res := range kept.Results {
 			if at := slices.IndexFunc(scenarios(), func(s scenario) bool { return s.ID == res.ID }); at >= 0 {
 				res.Name, res.Criterion, res.Theme = scenarios()[at].Name, scenarios()[at].Criterion, scenarios()[at].Theme
-				latest[res.ID+" "+res.Front] = res
+				if key := res.ID + " " + res.Front; res.Error == "" || latest[key].Measured == "" { // what was measured counts
+					latest[key] = res
+				}
 			}
 		}
 	}
