@@ -36,12 +36,13 @@ var blackHoles = []scenario{
 		Run: hole(answering(503, "text/plain", "Service Unavailable"))},
 }
 
-// hole gives a pool of twelve a backend that acts so after 5 ms while its health is fine.
+// hole gives a pool of six a backend that acts so after 5 ms while its health is fine.
 func hole(a act) func(context.Context, *env) (string, bool, error) {
 	return func(ctx context.Context, e *env) (string, bool, error) {
-		// Jobs of half a second, so that what a busy machine does to milliseconds hardly counts.
-		const cards = 12
-		card := law{Fixed: 300 * time.Millisecond, PerSecond: 60 * time.Millisecond, Noise: 0.1}
+		// Jobs of a fifth of a second: longer ones would not come often enough for it to be found out within
+		// seconds, and with shorter ones what a busy machine does to milliseconds would count.
+		const cards = 6
+		card := law{Fixed: 80 * time.Millisecond, PerSecond: 40 * time.Millisecond, Noise: 0.1}
 		lengths := between(1, 5)
 		t, err := e.twin(ctx, cards, card, setup{})
 		if err != nil {
