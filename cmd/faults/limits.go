@@ -24,7 +24,7 @@ var refusals = []scenario{
 		Criterion: "429 with Retry-After beyond its limit; p99 of the others at most 1.5 x base; they do not fail", Run: tenantFlood},
 	{ID: "bomb", Name: "a small upload that says it is a week of audio, compressed requests", Theme: limits, Short: true,
 		Criterion: "refused or served like any other within 2 s; memory grows by less than 64 MiB; others served", Run: bombs},
-	{ID: "flood", Name: "1000 connections that send a byte a second or nothing", Theme: limits, Short: true, Peers: true, Alone: true,
+	{ID: "flood", Name: "1000 connections that send a byte a second or nothing", Theme: limits, Peers: true, Alone: true,
 		Criterion: "others served, p99 at most 1.2 x base; files and memory back within 20 % when they are gone", Run: connectionFlood},
 	{ID: "keys", Name: "API keys: none, wrong, right, one over its limit", Theme: limits, Short: true,
 		Criterion: "401 without a key of the list, before the body is read; 429 with Retry-After beyond the limit; no key in the log", Run: apiKeys},
