@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -64,7 +65,7 @@ func TestHostileForms(t *testing.T) {
 			if c.coding != "" {
 				header.Set("Content-Encoding", c.coding)
 			}
-			began := time.Now()
+			began := processorTime(t)
 			r, err := send(t.Context(), http.MethodPost, p.url+transcriptions, header, []byte(c.body))
 			if err != nil {
 				t.Fatal(err)
@@ -72,8 +73,8 @@ func TestHostileForms(t *testing.T) {
 			if message, _ := r.problem(t); r.status != c.status || !strings.Contains(message, c.says) || r.header.Get("X-Should-Retry") != "false" {
 				t.Errorf("status %d, want %d with %q: %s", r.status, c.status, c.says, r.body)
 			}
-			if took := time.Since(began); took > 10*time.Second {
-				t.Errorf("it took %v", took)
+			if took := processorTime(t) - began; took > 10*time.Second {
+				t.Errorf("it took %v of the processor", took)
 			}
 		})
 	}
@@ -187,7 +188,9 @@ func TestSlowUploads(t *testing.T) {
 	const piece, every = 1000, 100 * time.Millisecond
 	var wg sync.WaitGroup
 	var served, left, most atomic.Int64
-	start := make(chan struct{})
+	start, others := make(chan struct{}), make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(others) })
+	defer goOn()
 	for i := range clients {
 		conn := p.dialRaw(int64(len(body)))
 		wg.Go(func() {
@@ -195,10 +198,13 @@ func TestSlowUploads(t *testing.T) {
 			tick := time.NewTicker(every)
 			defer tick.Stop()
 			for at := 0; at < len(body); at += piece {
-				if i%2 == 1 && at > len(body)/2 {
-					_ = conn.Close()
-					left.Add(1)
-					return
+				if at > len(body)/2 {
+					<-others // or a busy machine would have the first done before the others are served
+					if i%2 == 1 {
+						_ = conn.Close()
+						left.Add(1)
+						return
+					}
 				}
 				if _, err := io.WriteString(conn, body[at:min(at+piece, len(body))]); err != nil {
 					t.Error(err)
@@ -216,24 +222,26 @@ func TestSlowUploads(t *testing.T) {
 		})
 	}
 	close(start)
-	eventually(t, "most are uploading", func() bool {
-		return p.pool().uploads.memory.Load() > 1<<20 && p.pool().uploads.requests.Load() > clients/2
+	eventually(t, "all are uploading", func() bool {
+		return p.pool().uploads.memory.Load() > 1<<20 && p.pool().uploads.requests.Load() == clients
 	})
 	slow := len(backend.requests())
 	for range 10 {
-		if r := p.post(transcriptions, wav(1), "model=base"); r.status != http.StatusOK {
-			t.Errorf("status %d: %s", r.status, r.body)
+		if r, err := p.postWith(t.Context(), transcriptions, nil, wav(1), "model=base"); err != nil || r.status != http.StatusOK {
+			t.Errorf("%v, status %d: %s", err, r.status, r.body)
 		}
 		most.Store(max(most.Load(), p.pool().uploads.memory.Load()+requestShare*p.pool().uploads.requests.Load()))
 	}
-	if n := len(backend.requests()); slow != 0 || n != 10 {
+	n := len(backend.requests())
+	goOn()
+	if slow != 0 || n != 10 {
 		t.Errorf("%d requests reached the backend before, %d while others upload", slow, n)
 	}
 	wg.Wait()
 	if served.Load() != clients/2 || left.Load() != clients/2 || most.Load() > memory+10*requestShare { // one that has just come in is over it until the next piece of another comes
 		t.Errorf("%d served, %d left, at most %d bytes in memory", served.Load(), left.Load(), most.Load())
 	}
-	if n := len(backend.requests()); n != 10+clients/2 {
+	if n = len(backend.requests()); n != 10+clients/2 {
 		t.Errorf("%d requests reached the backend", n)
 	}
 	eventually(t, "nothing is held", func() bool { return p.pool().uploads.held.Load() == 0 && p.pool().uploads.memory.Load() == 0 })
@@ -265,7 +273,7 @@ func TestIdleUploadsAreSmall(t *testing.T) {
 			}
 			eventually(t, "all are there", func() bool {
 				held := p.pool().uploads.held.Load()
-				return goroutinesIn("readForm") == clients && (name == "before the file" || held > clients*10<<10)
+				return p.pool().uploads.requests.Load() == clients && goroutinesIn("readForm") == clients && (name == "before the file" || held > clients*10<<10)
 			})
 			each := (int64(inUse()) - int64(before) - counted - surgeMax*chunkSize) / clients // without what is bounded for all of them
 			t.Logf("%d bytes for each upload, the test's own end of the connection included", each)
@@ -276,6 +284,16 @@ func TestIdleUploadsAreSmall(t *testing.T) {
 			eventually(t, "all are gone", func() bool { return goroutinesIn("readForm") == 0 })
 		})
 	}
+}
+
+// processorTime is what this process has used, which does not depend on what else runs on the machine.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // goroutinesIn counts goroutines that have a function on their stack.

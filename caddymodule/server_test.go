@@ -31,8 +31,9 @@ import (
 	"github.com/whisperpool/whisperpool/e2e/leaks"
 )
 
-// patience bounds every wait of the tests; nothing should come near it.
-const patience = 20 * time.Second
+// patience bounds every wait of the tests. On a machine that is twenty times as busy as it should be nothing
+// comes near it.
+const patience = time.Minute
 
 func TestMain(m *testing.M) {
 	if os.Getenv(runAsCaddy) != "" {

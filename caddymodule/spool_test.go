@@ -31,7 +31,7 @@ func TestSpool(t *testing.T) {
 		{"all of the memory", 4 * chunkSize, 4 * chunkSize, false},
 		{"one byte more", 4*chunkSize + 1, 4 * chunkSize, true},
 		{"no memory", 1000, 1, true},
-		{"far more", 20*chunkSize + 5, 4 * chunkSize, true},
+		{"far more", 6*chunkSize + 5, chunkSize, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir, acc, data := t.TempDir(), new(account), noise(c.size)
