@@ -9,17 +9,24 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
+
+// askMax is how long an answer may take where whisper.cpp shares a core with many others.
+const askMax = 10 * time.Minute
 
 // startMax is how long a process may take to be ready: the machine may be busy with other tests.
 const startMax = 2 * time.Minute
@@ -41,10 +48,39 @@ func env(t *testing.T, name string) string {
 	return value
 }
 
+// binary is one of the programs that the tree makes, as the tree is now.
 func binary(t *testing.T, name string) string {
 	t.Helper()
-	return filepath.Join(env(t, "WHISPERPOOL_BIN"), name)
+	if err := built(); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join("..", "bin", name)
 }
+
+// built has the programs built, which takes a few seconds where nothing has changed since the last time: what
+// lies in bin may be older than the tree. Their sources are looked at, for `go test` would take a result from its
+// cache otherwise as long as the tests themselves are as they were.
+var built = sync.OnceValue(func() error {
+	out, err := exec.Command("make", "-C", "..", "--no-print-directory", "whisperpool", "whisper-backend").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("the programs to test can't be built: %w\n%s", err, out)
+	}
+	return filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil && path == "..":
+			return err
+		case err != nil: // another test's file that has just gone
+			return nil
+		case entry.IsDir() && slices.Contains([]string{".git", "bin", "run", "docs"}, entry.Name()):
+			return filepath.SkipDir
+		}
+		return nil
+	})
+})
+
+// threads is how many a backend gets that should be faster than others: whisper.cpp's threads wait for each
+// other at every step, and where there are more than cores that takes longer than the work.
+func threads() string { return strconv.Itoa(min(2, runtime.NumCPU())) }
 
 func model(t *testing.T, name string) string {
 	t.Helper()
@@ -184,6 +220,8 @@ func startProxy(t *testing.T, pool string) string {
 
 // ask posts a recording with form fields ("name=value") and returns the answer.
 func ask(ctx context.Context, url, file string, fields ...string) (status int, header http.Header, body string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askMax)
+	defer cancel()
 	pr, pw := io.Pipe()
 	form, contentType := multipartForm(pw, file, fields)
 	go func() { _ = pw.CloseWithError(form()) }()

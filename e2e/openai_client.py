@@ -1,6 +1,7 @@
 """Drives OpenAI's official client against the pool. Usage: openai_client.py URL RECORDING MODEL"""
 
 import sys
+import time
 
 import openai
 
@@ -10,8 +11,11 @@ known = "ask not what your country can do for you"
 
 
 def create(**options):
+    began = time.monotonic()
     with open(recording, "rb") as file:
-        return client.audio.transcriptions.create(file=file, **options)
+        result = client.audio.transcriptions.create(file=file, **options)
+    print(f"{time.monotonic() - began:.1f} s: {options}", flush=True)
+    return result
 
 
 # The plain call, by the pool's name for the model and by the one that clients hard-code.

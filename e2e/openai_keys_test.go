@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -35,12 +34,8 @@ func TestOfficialOpenAIClientWithKeys(t *testing.T) {
 	}
 	url := startProxy(t, "backend "+strings.TrimPrefix(backend.URL, "http://")+" {\nkind openai\nmodels base\n}\n"+
 		"api_keys {file."+keys+"}\nupload {\nmax_size 25MiB\n}")
-	out, err := exec.Command(env(t, "WHISPERPOOL_OPENAI_PYTHON"), "openai_keys.py", url, jfk(t).path, key, limited).CombinedOutput()
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
+	runPython(t, "openai_keys.py", url, jfk(t).path, key, limited)
 	if n := asked.Load(); n != 2 {
 		t.Errorf("the backend was asked %d times, want twice", n)
 	}
-	t.Logf("%s", out)
 }

@@ -16,7 +16,7 @@ const transcriptions = "/v1/audio/transcriptions"
 // proxy onto unequal backends, our own and a whisper-server, and every word right.
 func TestRecordingsThroughMixedPool(t *testing.T) {
 	real(t)
-	fast, _ := startBackend(t, "base", "--threads", "2")
+	fast, _ := startBackend(t, "base", "--threads", threads())
 	slow, _ := startBackend(t, "base")
 	server := startWhisperServer(t, "base")
 	url := startProxy(t, backendBlock(fast, "name fast")+backendBlock(slow, "name slow")+backendBlock(server, "name server")+"default_model base")
@@ -33,7 +33,7 @@ func TestRecordingsThroughMixedPool(t *testing.T) {
 // TestConvertedEnglishModel holds the second model that `make model` gets to the same words.
 func TestConvertedEnglishModel(t *testing.T) {
 	real(t)
-	address, _ := startBackend(t, "tiny.en", "--threads", "2")
+	address, _ := startBackend(t, "tiny.en", "--threads", threads())
 	url := startProxy(t, "backend "+address+" CPU")
 	transcribeAll(t, url, recordings(t), "tiny.en", tinyEnglishErrors)
 }

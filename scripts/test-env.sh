@@ -14,5 +14,4 @@ export WHISPERPOOL_WHISPER_SERVER='$prefix/bin/whisper-server'
 export WHISPERPOOL_OPENAI_PYTHON='$(./test-tools.sh)/bin/python'
 # Several whisper.cpp share these cores: a thread that waits must sleep, not spin.
 export OMP_WAIT_POLICY=passive
-export WHISPERPOOL_BIN='$(cd .. && pwd)/bin'
 END
