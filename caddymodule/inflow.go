@@ -16,16 +16,16 @@ type surge struct{ lent atomic.Int64 }
 var buffers surge
 
 // borrow returns nil when all are lent.
-func (s *surge) borrow() *[chunkSize]byte {
+func (s *surge) borrow() *chunk {
 	if !take(&s.lent, 1, surgeMax) {
 		return nil
 	}
-	return chunks.Get().(*[chunkSize]byte)
+	return newChunk()
 }
 
-func (s *surge) giveBack(b *[chunkSize]byte) {
+func (s *surge) giveBack(b *chunk) {
 	if b != nil {
-		chunks.Put(b)
+		b.free()
 		s.lent.Add(-1)
 	}
 }
@@ -35,7 +35,7 @@ func (s *surge) giveBack(b *[chunkSize]byte) {
 type inflow struct {
 	r      io.Reader
 	fast   bool // the last read was full
-	buffer *[chunkSize]byte
+	buffer *chunk
 	data   []byte // what is left in it
 	err    error  // after that
 }

@@ -14,11 +14,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// chunkSize is the unit of memory for uploads.
-const chunkSize = 64 << 10
-
-var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
-
 // account counts what is held of all uploads of a pool.
 type account struct {
 	memory atomic.Int64 // bytes in memory, in whole chunks
@@ -53,7 +48,7 @@ type spool struct {
 	dir      string
 
 	mu     sync.RWMutex // a transport may read on for a moment after its attempt has ended
-	chunks []*[chunkSize]byte
+	chunks []*chunk
 	file   *os.File
 	named  bool // the file has its name still
 	size   int64
@@ -88,7 +83,7 @@ func (s *spool) intoMemory(r io.Reader) error {
 			if !take(&s.account.memory, chunkSize, s.account.left(s.memory)) {
 				return s.beyondMemory(r)
 			}
-			s.chunks = append(s.chunks, chunks.Get().(*[chunkSize]byte))
+			s.chunks = append(s.chunks, newChunk())
 		}
 		n, err := r.Read(s.chunks[s.size/chunkSize][s.size%chunkSize:])
 		if held := s.hold(n); held != nil {
@@ -220,7 +215,7 @@ func (s *spool) spill(size int64) error {
 
 func (s *spool) freeChunks() {
 	for _, chunk := range s.chunks {
-		chunks.Put(chunk)
+		chunk.free()
 	}
 	s.account.memory.Add(-chunkSize * int64(len(s.chunks)))
 	s.chunks = nil

@@ -183,7 +183,7 @@ func TestInflow(t *testing.T) {
 
 // TestBuffersAreBounded: when all are lent, reading goes on without.
 func TestBuffersAreBounded(t *testing.T) {
-	var lent []*[chunkSize]byte
+	var lent []*chunk
 	for range surgeMax {
 		lent = append(lent, buffers.borrow())
 	}
