@@ -40,13 +40,16 @@ const (
 	overloads theme = "load"      // more than the pool can do
 	realOnes  theme = "processes" // real processes of ours that are killed, stopped, starved
 	parsers   theme = "parsers"   // nonsense to every parser; leaks
+	// simulations are what hangs on chance or takes hours, with many seeds in virtual time
+	simulations theme = "simulated"
 )
 
-var themes = []theme{breakers, answers, attempts, health, reloads, limits, overloads, realOnes, parsers}
+var themes = []theme{breakers, answers, attempts, health, reloads, limits, overloads, realOnes, parsers, simulations}
 
 func scenarios() []scenario {
 	return slices.Concat(blackHoles, grayOnes, hungOnes, flappingOnes, cancellations, reloadOnes, outages,
-		pauses, restarts, uploads, poisons, killedOnes, whisperOnes, shutdowns, refusals, secrets, drains, trialOnes, nonsense)
+		pauses, restarts, uploads, poisons, killedOnes, whisperOnes, shutdowns, refusals, secrets, drains, trialOnes, nonsense,
+		simulatedPlacing, simulatedFaults, simulatedLoads)
 }
 
 var errSkipped = errors.New("skipped")
