@@ -4,12 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/whisperpool/whisperpool/scheduler"
 	"github.com/whisperpool/whisperpool/sim"
@@ -27,7 +24,7 @@ var simulatedPlacing = []scenario{
 	{ID: "s22", Name: "simulated: lengths are wrong (by 2.7 x and 10 x on average) or unknown", Theme: simulations, Short: true,
 		Criterion: "mean at most 0.9 x stock Caddy's least_conn; unknown: at most 1.1 x the fastest idle card", Run: wrongSizes},
 	{ID: "s26", Name: "simulated: 100 equal backends, 10,000 jobs a second of 50 ms", Theme: simulations, Short: true,
-		Criterion: "p99 of deciding under 100 us of processor time, all get their share (chi-squared, 99.9 %), never more at a backend than its slots", Run: herd},
+		Criterion: "p99 of deciding under 100 us of processor time, all get their share (chi-squared, 99.9 %), never more at a backend than its slots", Run: thunderingHerd},
 }
 
 // atMost says what exceeds its limit, for the text of what was measured.
@@ -276,75 +273,6 @@ func wrongSizes(ctx context.Context, e *env) (string, bool, error) {
 		}
 	}
 	return out.say(), out.held, nil
-}
-
-// stopwatch measures the processor's time from event to event, which is at least what deciding takes, and counts.
-// On a machine that does other things besides, other time would say how busy that is.
-type stopwatch struct {
-	last time.Duration
-	took []float64 // microseconds
-	sent map[scheduler.BackendID]float64
-}
-
-func (s *stopwatch) Observed(_ scheduler.Instant, _ scheduler.Event, ds []scheduler.Decision) error {
-	s.took = append(s.took, float64((threadTime()-s.last).Nanoseconds())/1e3)
-	for _, d := range ds {
-		if d, ok := d.(scheduler.Dispatch); ok && !d.Trial {
-			s.sent[d.Backend]++
-		}
-	}
-	s.last = threadTime()
-	return nil
-}
-
-// threadTime is the processor's time that this thread has had.
-func threadTime() time.Duration {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
-		panic(err) // Linux always has it
-	}
-	return time.Duration(t.Nano())
-}
-
-func (s *stopwatch) Ended(scheduler.Snapshot) error { return nil }
-
-func herd(ctx context.Context, e *env) (string, bool, error) {
-	const backends = 100
-	// That of the chi-squared distribution with 99 degrees of freedom which is exceeded once in a thousand times.
-	const likely = 148.2
-	card := sim.Card{Class: "H100", Slots: 8, Law: &sim.Law{Fixed: 0.05}}
-	out := atMost{held: true}
-	var slowest, oddest float64
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	for seed := range e.seeds() {
-		if ctx.Err() != nil {
-			return "", false, ctx.Err()
-		}
-		sc := simulated(simCards(backends, card), sim.Load{Rate: 10_000})
-		sc.Seed, sc.Jobs, sc.Audio = uint64(seed)+1, 30_000, sim.Audio{Fixed: 5}
-		w := &stopwatch{last: threadTime(), sent: map[scheduler.BackendID]float64{}}
-		r, err := sim.Run(sc, w)
-		if err != nil {
-			return "", false, err
-		}
-		if len(r.Violations) > 0 {
-			return fmt.Sprintf("%d contracts broken: %s", len(r.Violations), r.Violations[0]), false, nil
-		}
-		all := 0.0
-		for _, n := range w.sent {
-			all += n
-		}
-		odd, share := 0.0, all/backends
-		for i := range backends {
-			n := w.sent[scheduler.BackendID(fmt.Sprintf("H100-%d", i+1))]
-			odd += (n - share) * (n - share) / share
-		}
-		slowest, oddest = max(slowest, quantileOf(w.took, 0.99)), max(oddest, odd)
-	}
-	out.check("p99 of deciding, with the simulation's own work, us", slowest, 100)
-	out.check("chi-squared of the shares", oddest, likely)
-	return out.say() + " in the worst seed, 0 over slots", out.held, nil
 }
 
 // The longest that counts as short, and the shortest that counts as long, in seconds of audio.
