@@ -30,10 +30,10 @@ type memoryUse struct {
 	Answered int       `json:"answered"`
 }
 
-const (
-	uploadMemory = 256 << 20 // what whisper_pool keeps of uploads in memory, by default
-	uploadBytes  = 1_000_000
-)
+const uploadBytes = 1_000_000
+
+// filesBeside is what the proxy opens besides, and some to spare.
+const filesBeside = 400
 
 // memoryGiveUp bounds the waiting for all uploads to be queued.
 const memoryGiveUp = 8 * time.Minute
@@ -46,8 +46,11 @@ func (o options) memory(ctx context.Context, out, say io.Writer) error {
 		use.Uploads = 1000
 	}
 	const slots = 4
-	if err := bench.CheckFiles(2*use.Uploads - uploadMemory/uploadBytes); err != nil {
-		return fmt.Errorf("the proxy needs a socket for each upload, and a file for each that does not fit its memory: %w", err)
+	// The proxy needs a socket for each upload, and a file for each that does not fit its memory.
+	for bench.CheckFiles(2*use.Uploads+filesBeside) != nil {
+		if use.Uploads -= 100; use.Uploads <= 0 {
+			return errors.New("a process may open too few files here; raise the limit with ulimit -n 20500")
+		}
 	}
 	backend, err := startResponder(true)
 	if err != nil {
