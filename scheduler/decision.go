@@ -115,4 +115,5 @@ const (
 	ProbeFailed                      // the half-open attempt
 	NoWords                          // answers without words where peers find some
 	RefusesAll                       // refuses what clients send where peers accept it
+	Flapping                         // went down again soon after it came up
 )

@@ -47,6 +47,7 @@ type health struct {
 	pausedUntil Instant
 	busyRow     int
 	breaker     *breaker.Breaker
+	fell        fall
 	out         bool // not up, or its breaker not closed
 	outSince    Instant
 	asked       Instant // when a Probe was last decided
@@ -82,11 +83,14 @@ func (h *health) setChecked(checked bool) {
 	h.checked = checked
 }
 
-// restarted: another instance answers at the address, so it is asked again at once.
+// restarted: another instance answers at the address, so it is asked again at once, unless it flaps: one that
+// dies again and again is another instance each time.
 func (b *backend) restarted(now Instant) {
 	h := &b.health
 	h.pausedUntil, h.busyRow = 0, 0
-	h.breaker.Shorten(time.Duration(now))
+	if !h.fell.again {
+		h.breaker.Shorten(time.Duration(now))
+	}
 	h.slow = slowness{}
 	h.silentRow, h.refusedRow, h.suspicion = 0, 0, 0
 	b.proven = false
@@ -95,11 +99,11 @@ func (b *backend) restarted(now Instant) {
 
 // probed takes in a health check; one of a backend that is gone is ignored.
 //
-//  1. Healthy: it is up. After it was down, an open breaker opens no longer than it would the first
-//     time; only an attempt closes it.
+//  1. Healthy: it is up. After it was down, and unless it flaps, an open breaker opens no longer than it
+//     would the first time; only an attempt closes it.
 //  2. Loading: it gets no new jobs.
 //  3. Unhealthy while attempts run there: weak evidence, two running are needed.
-//  4. Unhealthy: down, for new jobs. What runs there is not given up.
+//  4. Unhealthy: down, for new jobs. What runs there is not given up. That soon after it came up is flapping.
 func (s *Scheduler) probed(e Probed) {
 	b := s.byID[e.Backend]
 	if b == nil {
@@ -109,7 +113,10 @@ func (s *Scheduler) probed(e Probed) {
 	switch {
 	case e.Healthy: // (1)
 		if h.condition == down {
-			h.breaker.Shorten(time.Duration(s.now) + s.cfg.Breaker.OpenFor)
+			h.fell.rose = s.now
+			if !h.fell.again {
+				h.breaker.Shorten(time.Duration(s.now) + s.cfg.Breaker.OpenFor)
+			}
 		}
 		if h.condition == down || h.condition == loading {
 			b.warmUp()
@@ -122,6 +129,9 @@ func (s *Scheduler) probed(e Probed) {
 		h.strikes++
 		if len(b.running) > 0 && h.condition == up && h.strikes < strikesWithWork { // (3)
 			return
+		}
+		if h.condition == up {
+			s.fall(b)
 		}
 		h.condition = down // (4)
 		h.awayUntil = s.now.Add(awayPause)

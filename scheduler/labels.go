@@ -23,7 +23,7 @@ var verdictNames = [...]string{Opened: "opened", Closed: "closed", Penalized: "p
 
 var causeNames = [...]string{
 	FailuresRunning: "failures_running", FailureRatio: "failure_ratio", TooSlow: "too_slow", Overdue: "overdue",
-	ProbeFailed: "probe_failed", NoWords: "no_words", RefusesAll: "refuses_all",
+	ProbeFailed: "probe_failed", NoWords: "no_words", RefusesAll: "refuses_all", Flapping: "flapping",
 }
 
 // These list what there is, for metrics that start at zero.
@@ -32,7 +32,7 @@ var (
 	Reasons       = []Reason{Best, Near, Explore, Starving, OnlyOne, Turn, Least, Fastest, HalfOpen, Wait, Trying, Hedging}
 	Results       = []Result{Success, ClientError, Failed, Died, Busy, Loading, Aborted}
 	Verdicts      = []Verdict{Opened, Closed, Penalized, Suspected, Cleared}
-	Causes        = []Cause{FailuresRunning, FailureRatio, TooSlow, Overdue, ProbeFailed, NoWords, RefusesAll}
+	Causes        = []Cause{FailuresRunning, FailureRatio, TooSlow, Overdue, ProbeFailed, NoWords, RefusesAll, Flapping}
 )
 
 // String is a metric label.

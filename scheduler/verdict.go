@@ -22,7 +22,7 @@ func (s *Scheduler) turn(b *backend, change breaker.Change, o Outcome) {
 		}
 		s.opened(b, ProbeFailed, fmt.Sprintf("%s: %s", why, o.Result))
 	case breaker.ClosedAgain:
-		b.health.cause, b.health.why = 0, ""
+		b.health.cause, b.health.why, b.health.fell.again = 0, "", false
 		b.health.slow.strikes, b.health.slow.givenUp = 0, 0
 		s.decide(Judged{Backend: b.ID, Verdict: Closed})
 	}

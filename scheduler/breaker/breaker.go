@@ -64,8 +64,9 @@ const (
 	window      = 20
 	windowLeast = 8
 	windowShare = 0.5
-	// goodToForget good verdicts, and soundToForget without an opening, make the openings forgotten, so that the
-	// next one is short again. By verdicts alone a backend that comes and goes would be forgiven each time.
+	// goodToForget good verdicts, and SoundFor without an opening, make the openings forgotten, so that the
+	// next one is short again. By verdicts alone a backend that comes and goes would be forgiven each time, and
+	// so would one after a time that is shorter than it is left alone. SoundFor is at least soundToForget.
 	goodToForget  = 10
 	soundToForget = 30 * time.Second
 	// openMin keeps half-open out of the instant of the trip: gobreaker's own clock has to have
@@ -158,6 +159,13 @@ func (b *Breaker) OpenUntil() time.Duration { return b.openUntil }
 // OpenedAt is when it last opened.
 func (b *Breaker) OpenedAt() time.Duration { return b.openedAt }
 
+// ClosedAt is when it last closed, 0 when it never opened.
+func (b *Breaker) ClosedAt() time.Duration { return b.closedAt }
+
+// SoundFor is how long a backend has to be well until it is no longer held against it that it was not: as long
+// as it was last left alone, and 30 s at the least.
+func (b *Breaker) SoundFor() time.Duration { return max(soundToForget, b.openUntil-b.openedAt) }
+
 // Openings counts the openings that have not been forgotten for goodToForget good verdicts.
 func (b *Breaker) Openings() int { return b.openings }
 
@@ -208,7 +216,7 @@ func (b *Breaker) End(now time.Duration, p Pass, v Verdict) Change {
 		}
 		b.bad = 0
 		b.count(0)
-		if b.good++; b.good >= goodToForget && now-b.closedAt >= soundToForget {
+		if b.good++; b.good >= goodToForget && now-b.closedAt >= b.SoundFor() {
 			b.openings = 0
 		}
 	case v == Bad:

@@ -110,9 +110,14 @@ func TestOpensLongerEachTimeAndForgets(t *testing.T) {
 	}
 	now += soundToForget
 	run(b, now, Good)
+	if b.Openings() != 7 {
+		t.Fatalf("%d openings: forgotten after it was well for %v, shorter than it was left alone", b.Openings(), soundToForget)
+	}
+	now = b.ClosedAt() + 60*time.Second
+	run(b, now, Good)
 	trip(t, b, now)
 	if got := b.OpenUntil() - now; got != 5*time.Second {
-		t.Fatalf("after %d successes it opens for %v, want 5s again", goodToForget, got)
+		t.Fatalf("after %d successes and a minute it opens for %v, want 5s again", goodToForget, got)
 	}
 }
 
