@@ -68,7 +68,7 @@ func (h *herd) until(at scheduler.Instant) {
 	for {
 		wake, ok := h.s.NextWake()
 		switch {
-		case len(h.running) > 0 && h.running[0].ends <= at && !(ok && wake < h.running[0].ends):
+		case len(h.running) > 0 && h.running[0].ends <= at && (!ok || wake >= h.running[0].ends):
 			first := h.running[0]
 			h.running, h.now = h.running[1:], first.ends
 			h.busy[first.backend]--

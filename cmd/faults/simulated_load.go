@@ -42,8 +42,8 @@ func simulatedLeaving(ctx context.Context, e *env) (string, bool, error) {
 	}
 	out.check("breakers opened", float64(worst(runs, func(r simRun) int { return r.opened() })), 0)
 	out.check("held at the end", float64(worst(runs, func(r simRun) int {
-		held := r.left.Queued + r.left.Running + int(r.left.HeldBytes)
-		for _, b := range r.ledger.left.Backends {
+		held := r.rest.Queued + r.rest.Running + int(r.rest.HeldBytes)
+		for _, b := range r.rest.Backends {
 			held += b.Outstanding
 		}
 		return held

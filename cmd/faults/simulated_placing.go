@@ -284,7 +284,9 @@ const (
 func heavyTail(ctx context.Context, e *env) (string, bool, error) {
 	sc := simulated(mixedCards(), sim.Load{Rate: 20})
 	sc.Jobs, sc.Audio = 6000, sim.Audio{Pareto: &sim.Pareto{Alpha: 1.3, Min: 3, Cap: 7200}}
-	tailed, err := simulateQueue(ctx, sc, e.seeds())
+	tailed, err := simulateWith(ctx, sc, e.seeds(), func(l *ledger) {
+		l.arrive = func(now time.Duration, j *simJob) { j.expected = l.foretell(sc.Cards, now, j) }
+	})
 	if err != nil {
 		return "", false, err
 	}
@@ -356,29 +358,8 @@ func (r simRun) crowded(most int) (all []span) {
 	return all
 }
 
-// simulateQueue is simulate that also foretells the wait of each job when it comes, by what runs and waits before it
-// and the cards' laws: in order, each where it is done first.
-func simulateQueue(ctx context.Context, sc sim.Scenario, seeds int) (all []simRun, err error) {
-	for seed := range seeds {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		sc.Seed = uint64(seed) + 1
-		l := &ledger{warm: sc.WarmUp, on: map[scheduler.AttemptID]int{}}
-		l.arrive = func(now time.Duration, j *simJob) { j.expected = l.foretell(sc.Cards, now, j) }
-		r, err := sim.Run(sc, l)
-		if err != nil {
-			return nil, err
-		}
-		if len(r.Violations) > 0 {
-			return nil, fmt.Errorf("seed %d broke %d contracts: %s", sc.Seed, len(r.Violations), r.Violations[0])
-		}
-		all = append(all, simRun{r, l})
-	}
-	return all, nil
-}
-
-// foretell is how long a job that comes now waits if nobody comes after it. Requires: cards with one slot.
+// foretell is how long a job that comes now waits if nobody comes after it, by what runs and waits before it and the
+// cards' laws: in order, each where it is done first. Requires: cards with one slot.
 func (l *ledger) foretell(pool []sim.Card, now time.Duration, j *simJob) time.Duration {
 	free := make([]time.Duration, len(pool))
 	law := func(card int, audio float64) time.Duration {

@@ -51,13 +51,19 @@ type simRun struct {
 }
 
 // simulate runs a scenario with several seeds.
-func simulate(ctx context.Context, sc sim.Scenario, seeds int) (all []simRun, err error) {
+func simulate(ctx context.Context, sc sim.Scenario, seeds int) ([]simRun, error) {
+	return simulateWith(ctx, sc, seeds, func(*ledger) {})
+}
+
+// simulateWith prepares the ledger of each run.
+func simulateWith(ctx context.Context, sc sim.Scenario, seeds int, prepare func(*ledger)) (all []simRun, err error) {
 	for seed := range seeds {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		sc.Seed = uint64(seed) + 1
 		seen := &ledger{warm: sc.WarmUp, on: map[scheduler.AttemptID]int{}}
+		prepare(seen)
 		r, err := sim.Run(sc, seen)
 		if err != nil {
 			return nil, err
@@ -112,8 +118,8 @@ type ledger struct {
 	on       map[scheduler.AttemptID]int
 	verdicts []simVerdict
 	at       scheduler.Instant
-	left     scheduler.Snapshot
-	settled  int // all jobs before this one are
+	rest     scheduler.Snapshot // what is left at the end
+	settled  int                // all jobs before this one are
 	// look, if not nil, is called after every event.
 	look func(now time.Duration)
 	// arrive, if not nil, is called for every job when it comes.
@@ -162,7 +168,7 @@ func (l *ledger) Observed(now scheduler.Instant, ev scheduler.Event, ds []schedu
 
 // Ended makes all times count from the end of the warm-up.
 func (l *ledger) Ended(left scheduler.Snapshot) error {
-	l.left = left
+	l.rest = left
 	from := time.Duration(l.start)
 	for i := range l.jobs {
 		j := &l.jobs[i]
