@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long a test waits for what must come.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // wav is a tone of so many seconds, 16 kHz mono.
 func wav(seconds float64) []byte {

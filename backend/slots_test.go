@@ -40,16 +40,16 @@ func start(t *testing.T, base string) (done <-chan answer, cancel context.Cancel
 func TestAClientThatLeavesFreesItsSlot(t *testing.T) {
 	e := newBlocking(1)
 	_, base := serve(t, backend.Config{}, e)
-	_, leave := start(t, base)
-	await(t, e.started, "the job")
-	left := time.Now()
-	leave()
-	if err := await(t, e.ended, "the abort"); err == nil {
-		t.Error("the job ended by itself")
-	}
-	if took := time.Since(left); took > 100*time.Millisecond {
-		t.Errorf("aborted after %v", took)
-	}
+	left := soon(t, "aborted", func() time.Duration {
+		_, leave := start(t, base)
+		await(t, e.started, "the job")
+		began := time.Now()
+		leave()
+		if err := await(t, e.ended, "the abort"); err == nil {
+			t.Error("the job ended by itself")
+		}
+		return time.Since(began)
+	})
 	done, _ := start(t, base)
 	await(t, e.started, "the next job")
 	e.release <- struct{}{}
@@ -57,7 +57,22 @@ func TestAClientThatLeavesFreesItsSlot(t *testing.T) {
 		t.Errorf("%d", a.status)
 	}
 	contains(t, send(t, http.MethodGet, base+"/metrics", "", nil).body,
-		"whisper_backend_aborts_total 1", `whisper_backend_requests_total{outcome="client_gone"} 1`)
+		fmt.Sprintf("whisper_backend_aborts_total %d", left), fmt.Sprintf(`whisper_backend_requests_total{outcome="client_gone"} %d`, left))
+}
+
+// soon tries up to five times for something to happen within 100 ms, and returns how often: a busy machine may
+// make it late once, and what is late by itself is late each time.
+func soon(t *testing.T, what string, try func() time.Duration) (tries int) {
+	t.Helper()
+	for tries = 1; ; tries++ {
+		took := try()
+		if took <= 100*time.Millisecond {
+			return tries
+		}
+		if tries == 5 || t.Failed() {
+			t.Fatalf("%s after %v", what, took)
+		}
+	}
 }
 
 func TestAClientThatLeavesTheQueueIsForgotten(t *testing.T) {
@@ -69,12 +84,17 @@ func TestAClientThatLeavesTheQueueIsForgotten(t *testing.T) {
 	until(t, "one waits", func() bool { return report(t, base).Queued == 1 })
 	third, _ := start(t, base)
 	until(t, "two wait", func() bool { return report(t, base).Queued == 2 })
-	left := time.Now()
-	leave()
-	until(t, "one waits again", func() bool { return report(t, base).Queued == 1 })
-	if took := time.Since(left); took > 100*time.Millisecond {
-		t.Errorf("forgotten after %v", took)
-	}
+	soon(t, "forgotten", func() time.Duration {
+		began := time.Now()
+		leave()
+		until(t, "one waits again", func() bool { return report(t, base).Queued == 1 })
+		took := time.Since(began)
+		if took > 100*time.Millisecond { // once more, behind the third
+			_, leave = start(t, base)
+			until(t, "two wait", func() bool { return report(t, base).Queued == 2 })
+		}
+		return took
+	})
 	e.release <- struct{}{}
 	await(t, first, "the first answer")
 	await(t, e.started, "the third job")
@@ -100,7 +120,7 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 
 	started := time.Now()
 	a := transcribe(t, base)
-	if took := time.Since(started); took > time.Second {
+	if took := time.Since(started); took > 5*time.Second { // it would wait for ever
 		t.Errorf("refused after %v", took)
 	}
 	p := a.problem(t)

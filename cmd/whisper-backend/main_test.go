@@ -159,7 +159,7 @@ func newOutput() output {
 // until waits for a line of the log.
 func (o output) until(t *testing.T, msg string) map[string]any {
 	t.Helper()
-	patience := time.After(20 * time.Second)
+	patience := time.After(time.Minute)
 	for {
 		select {
 		case line, ok := <-o.lines:
