@@ -44,7 +44,7 @@ var mayImport = map[string][]string{
 	"cmd/whisperpool/bench": {"sim", "audio", "gpu"},
 	"cmd/bench-peers":       {"cmd/whisperpool/bench", "sim", "audio", "gpu"},
 	"cmd/whisper-backend":   {"backend", "audio", "transcript", "gpu"},
-	"cmd/faults":            {},
+	"cmd/faults":            {"scheduler", "policies", "sim"}, // what needs no sockets is simulated
 }
 
 // onlyIn names modules that one room alone may import.
