@@ -8,11 +8,6 @@ import (
 )
 
 const (
-	pauseDefault = time.Second      // after 429 or 503 without Retry-After
-	pauseMax     = 60 * time.Second // however long Retry-After is
-	// busyRowMax answers of 429 or 503 running without Retry-After are a failure: nobody that is
-	// just busy answers so.
-	busyRowMax = 3
 	// strikesWithWork failed health checks running are needed while attempts run there, because
 	// whisper-server's /health starves under load.
 	strikesWithWork = 2
@@ -165,7 +160,7 @@ func (s *Scheduler) judge(a *attempt, o Outcome) {
 		if b.refused(s.now) && o.RetryAfter == 0 {
 			break // one job too many is no reason to leave it alone
 		}
-		if h.pause(s.now, o.RetryAfter) {
+		if s.pause(b, o.RetryAfter) {
 			verdict = breaker.Bad
 			b.failed++
 		}
@@ -193,24 +188,6 @@ func (s *Scheduler) gaveUpOn(a *attempt) {
 	if w.givenUp++; w.givenUp >= givenUpMax && s.mayLeaveOut(b) {
 		s.trip(b, Overdue, fmt.Sprintf("%d jobs running were given up there, the last after %v", w.givenUp, s.now.Sub(a.started).Round(time.Second)))
 	}
-}
-
-// pause leaves the backend alone for a while and says whether that was once too often.
-func (h *health) pause(now Instant, retryAfter time.Duration) (failure bool) {
-	already := now < h.pausedUntil // attempts that were sent together come back together
-	length := pauseDefault
-	if retryAfter > 0 {
-		length = min(retryAfter, pauseMax)
-		h.busyRow = 0
-	} else if !already {
-		h.busyRow++
-	}
-	h.pausedUntil = max(h.pausedUntil, now.Add(length))
-	if h.busyRow >= busyRowMax {
-		h.busyRow = 0
-		return true
-	}
-	return false
 }
 
 // away says whether it is out until awayUntil, because no prober will tell when it is back.

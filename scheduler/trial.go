@@ -199,7 +199,7 @@ func (s *Scheduler) finishTrial(a *attempt, o Outcome) {
 		}
 		h.trusted()
 	case o.Result == Busy:
-		if h.pause(s.now, o.RetryAfter) {
+		if s.pause(b, o.RetryAfter) {
 			verdict = breaker.Bad
 		}
 	case o.Result == Loading:
