@@ -20,6 +20,9 @@ const (
 	// gain by a fast backend that is left free.
 	slackAlone  = 0.25
 	slackOthers = 1.0
+	// tie: completions that are this close to the first are as good. Predictions are no better than that, and of
+	// equal cards the one that was the quickest by a hair would else get every job that finds all of them idle.
+	tie = 1.02
 	// unnoticed is a difference that nobody notices, and not worth leaving a backend idle for.
 	unnoticed = 50 * time.Millisecond
 )
@@ -55,7 +58,11 @@ func (LatencyAware) Place(_ scheduler.Job, view scheduler.View) scheduler.Placem
 		}
 		i := among(view, int64(o.Idle.In), func(i int) (int64, bool) {
 			c := &view.Candidates[i]
-			return int64(c.FreeIn + view.Predicted(i)), c.Idle
+			in := c.FreeIn + view.Predicted(i)
+			if float64(in) <= tie*float64(o.Idle.In) {
+				in = o.Idle.In
+			}
+			return int64(in), c.Idle
 		})
 		return scheduler.Placement{Backend: view.Candidates[i].Backend, Reason: reason}
 	}

@@ -69,4 +69,6 @@ func TestShortJobsLeaveTheFastBackendsToOthers(t *testing.T) {
 
 func TestLatencyAwareSpreadsTies(t *testing.T) {
 	chosenEvenly(t, policies.LatencyAware{}, view(idle("a", 100*ms), busy("x", 100*ms, 100*ms), idle("b", 100*ms), idle("c", 100*ms)), "a", "b", "c")
+	// As good as equal, and what is not.
+	chosenEvenly(t, policies.LatencyAware{}, view(idle("a", 100*ms), idle("b", 101*ms), idle("c", 103*ms)), "a", "b")
 }
