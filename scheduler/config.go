@@ -55,7 +55,7 @@ type Law struct {
 type Queue struct {
 	MaxRequests int           // 0: no limit
 	MaxBytes    int64         // of uploads that wait or run; 0: no limit
-	MaxWait     time.Duration // 0: no limit
+	MaxWait     time.Duration // who is predicted to wait longer is refused; who is in may wait a tenth longer; 0: no limit
 	// MaxPerTenant is how many jobs of one tenant may wait; 0: no limit. It says nothing of jobs without
 	// a tenant.
 	MaxPerTenant int

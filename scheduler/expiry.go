@@ -1,14 +1,22 @@
 package scheduler
 
-import "container/heap"
+import (
+	"container/heap"
+	"time"
+)
 
 // never is an instant that does not come.
 const never = Instant(1<<63 - 1)
+
+// graceShare of Queue.MaxWait is how much longer than that a job may wait that is in the queue. It was let in
+// because it was predicted to be in time; to refuse it when it is nearly its turn would be the worst of both.
+const graceShare = 0.1
 
 // expiryOf is when a job that waits has waited too long, or its client has.
 func (s *Scheduler) expiryOf(j *job) Instant {
 	at := never
 	if most := s.cfg.Queue.MaxWait; most > 0 {
+		most += time.Duration(graceShare * float64(most))
 		at = j.queuedSince.Add(max(0, most-j.waited))
 	}
 	if j.Deadline > 0 {
