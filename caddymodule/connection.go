@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -185,7 +186,7 @@ func (c *keptConn) move() {
 		_ = c.Conn.Close()
 		return
 	}
-	replay := append(c.request, c.replay...)
+	replay := slices.Concat(c.request, c.replay)
 	c.request, c.replay = nil, nil
 	go c.gate.deliver(arrival{conn: c.Conn, replay: replay})
 }

@@ -12,5 +12,5 @@ func diskState(dir string) (free, total int64, ok bool) {
 		return 0, 0, false
 	}
 	size := int64(stat.Bsize)                                         //nolint:unconvert // it has other types elsewhere
-	return int64(stat.Bavail) * size, int64(stat.Blocks) * size, true //nolint:unconvert // as above
+	return int64(stat.Bavail) * size, int64(stat.Blocks) * size, true //nolint:unconvert,nolintlint // as above
 }

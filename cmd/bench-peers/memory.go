@@ -30,8 +30,6 @@ type memoryUse struct {
 	Answered int       `json:"answered"`
 }
 
-const uploadBytes = 1_000_000
-
 // filesBeside is what the proxy opens besides, and some to spare.
 const filesBeside = 400
 
