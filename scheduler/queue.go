@@ -88,8 +88,8 @@ func (s *Scheduler) findServing(c *class) {
 // the end for one that arrives.
 func (s *Scheduler) enqueue(j *job) {
 	c, t := j.class, j.tenant
-	if t.waiting == 0 { // it has had its share of what was served meanwhile
-		t.turn = max(t.turn, s.virtual)
+	if t.waiting == 0 { // it has had its share of what was served meanwhile, but for a little
+		t.turn = max(t.turn, s.virtual-turnCredit*s.costOf(j))
 	}
 	f := s.flowFor(j)
 	f.jobs[j.band].insert(j, s.behind(f, j))
