@@ -119,7 +119,7 @@ func TestNothingIsInjected(t *testing.T) {
 		w.Header().Set("X-Evil", "1")
 		w.Header().Set("X-Request-Id", "evil")
 		w.Header().Set("X-Whisperpool-Backend", "evil")
-		if strings.Contains(got.form["prompt"][0], "refuse me") {
+		if strings.Contains(strings.Join(got.form["prompt"], ""), "refuse me") {
 			w.Header().Set("Content-Type", "text/html")
 			w.WriteHeader(http.StatusBadRequest)
 			_, _ = io.WriteString(w, `{"error":{"message":"bad\r\nX-Evil: 1 <script>alert(1)</script>","type":"a\nb","param":"c\r\nd","code":"e\u0000f"}}`)

@@ -65,7 +65,9 @@ func (c *crowd) served(backend *whisper) []string {
 	}
 	var order []string
 	for _, got := range backend.requests()[1:] {
-		order = append(order, got.form["prompt"][0])
+		if prompt := got.form["prompt"]; len(prompt) > 0 { // else it is a trial: the backend was held for long
+			order = append(order, prompt[0])
+		}
 	}
 	return order
 }
