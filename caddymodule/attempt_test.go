@@ -3,8 +3,8 @@ package caddymodule
 import (
 	"context"
 	"net/http"
-	"slices"
 	"net/http/httptrace"
+	"slices"
 	"testing"
 	"time"
 
