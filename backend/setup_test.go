@@ -179,12 +179,14 @@ func (b *blocking) Info() backend.EngineInfo {
 	return backend.EngineInfo{Engine: "test", Model: "base", Multilingual: true, Slots: b.slots, Device: "CUDA0: NVIDIA A10G"}
 }
 
-func (b *blocking) Transcribe(ctx context.Context, samples []float32, p transcript.Params) (transcript.Transcript, error) {
+func (b *blocking) Resize(int) error { return nil }
+
+func (b *blocking) Transcribe(ctx context.Context, job backend.Job) (backend.Result, error) {
 	now := b.running.Add(1)
 	defer b.running.Add(-1)
 	for most := b.most.Load(); now > most && !b.most.CompareAndSwap(most, now); most = b.most.Load() {
 	}
-	b.started <- p
+	b.started <- job.Params
 	var err error
 	select {
 	case <-ctx.Done():
@@ -193,9 +195,9 @@ func (b *blocking) Transcribe(ctx context.Context, samples []float32, p transcri
 	}
 	b.ended <- err
 	text := "private words"
-	return transcript.Transcript{
-		Task: p.Task, Language: "en", Segments: []transcript.Segment{{Text: text, End: float64(len(samples)) / 16000}},
-	}, err
+	return backend.Result{Transcript: transcript.Transcript{
+		Task: job.Params.Task, Language: "en", Segments: []transcript.Segment{{Text: text, End: float64(len(job.Samples)) / 16000}},
+	}}, err
 }
 
 func (b *blocking) Close() error {
@@ -211,8 +213,10 @@ type engineFunc struct {
 
 func (e engineFunc) Info() backend.EngineInfo { return e.info }
 func (e engineFunc) Close() error             { return nil }
-func (e engineFunc) Transcribe(ctx context.Context, samples []float32, p transcript.Params) (transcript.Transcript, error) {
-	return e.run(ctx, samples, p)
+func (e engineFunc) Resize(int) error         { return nil }
+func (e engineFunc) Transcribe(ctx context.Context, job backend.Job) (backend.Result, error) {
+	t, err := e.run(ctx, job.Samples, job.Params)
+	return backend.Result{Transcript: t}, err
 }
 
 // await receives from c, or fails the test.

@@ -209,7 +209,8 @@ func (s *Server) infer(ctx context.Context, d *device, j *job) (t transcript.Tra
 		}
 		d.slots.release()
 	}()
-	t, err = d.engine.Transcribe(ctx, j.samples, j.params)
+	result, err := d.engine.Transcribe(ctx, Job{Samples: j.samples, Params: j.params})
+	t = result.Transcript
 	if err == nil {
 		if t.Duration == 0 {
 			t.Duration = j.audioSeconds

@@ -7,6 +7,7 @@ type API string
 const (
 	OpenAI        API = "openai"         // /v1/audio/transcriptions and /v1/audio/translations
 	WhisperServer API = "whisper_server" // /inference of whisper.cpp's server
+	ASR           API = "asr"            // /asr and /detect-language of whisper-asr-webservice
 )
 
 // Task is what to do with the speech.
@@ -21,13 +22,14 @@ const (
 // Format is a response format.
 type Format string
 
-// The five formats.
+// The formats. TSV is of whisper-asr-webservice's alone.
 const (
 	JSON        Format = "json"
 	Text        Format = "text"
 	SRT         Format = "srt"
 	VTT         Format = "vtt"
 	VerboseJSON Format = "verbose_json"
+	TSV         Format = "tsv"
 )
 
 // Params is everything a client asked for besides the audio, validated. The zero value of an
@@ -63,4 +65,23 @@ type Params struct {
 	TokenTimestamps      bool
 	SuppressNonSpeech    bool
 	NoLanguageProbs      bool
+	CarryPrompt          bool // the prompt goes before every window, not only the first
+	DetectOnly           bool // find out the language and transcribe nothing
+	Diarize              bool // tell speakers apart by which of two channels is louder
+	TinyDiarize          bool // mark where the speaker changes; needs a model that was trained to
+	VAD                  VAD
+
+	// PCM: the upload is headerless 16-bit little-endian mono at 16 kHz (/asr with encode=false).
+	PCM bool
+}
+
+// VAD is what a client wants of voice activity detection. A nil field means the server's default.
+type VAD struct {
+	On           *bool
+	Threshold    *float64 // probability of speech, 0..1
+	MinSpeechMS  *int     // shorter stretches of speech are noise
+	MinSilenceMS *int     // shorter pauses do not end a stretch
+	MaxSpeechS   *float64 // longer stretches are cut
+	SpeechPadMS  *int     // added to both ends of a stretch
+	Overlap      *float64 // seconds of each stretch that are joined to the next one
 }

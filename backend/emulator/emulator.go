@@ -76,21 +76,31 @@ func classesWithLaw() []string {
 func (e *Emulator) Info() backend.EngineInfo {
 	return backend.EngineInfo{
 		Engine: "emulator", Model: e.cfg.Model, Multilingual: !strings.Contains(e.cfg.Model, ".en"),
-		Slots: e.cfg.Slots, Device: "emulated " + e.cfg.Class,
+		Slots: e.cfg.Slots, SlotsMax: e.cfg.Slots, Device: "emulated " + e.cfg.Class,
 		SystemInfo: fmt.Sprintf("times of %s on %s, %g times as fast", e.cfg.Model, e.cfg.Class, e.cfg.SpeedUp),
 	}
 }
 
 // Transcribe takes the time that the emulated GPU would, longer when it shares it with other jobs,
 // and ends at once with ctx.
-func (e *Emulator) Transcribe(ctx context.Context, samples []float32, p transcript.Params) (transcript.Transcript, error) {
+func (e *Emulator) Transcribe(ctx context.Context, job backend.Job) (backend.Result, error) {
+	t, err := e.transcribe(ctx, job.Samples, job.Params)
+	if err == nil && job.Segment != nil {
+		for _, s := range t.Segments {
+			job.Segment(s)
+		}
+	}
+	return backend.Result{Transcript: t}, err
+}
+
+func (e *Emulator) transcribe(ctx context.Context, samples []float32, p transcript.Params) (transcript.Transcript, error) {
 	from, to := span(samples, p)
-	job := gpu.Job{
+	cost := gpu.Job{
 		Seconds: to - from, Speech: 1, // 1: no sample is looked at, so that all times follow from the law alone
 		Detect: p.Language == "", Beams: p.BeamSize,
 	}
 	e.mu.Lock()
-	work := e.law.Draw(job, e.rng)
+	work := e.law.Draw(cost, e.rng)
 	e.mu.Unlock()
 	if err := e.card.run(ctx, time.Duration(float64(work)/e.cfg.SpeedUp)); err != nil {
 		return transcript.Transcript{}, err
@@ -99,6 +109,9 @@ func (e *Emulator) Transcribe(ctx context.Context, samples []float32, p transcri
 	t.Duration = float64(len(samples)) / audio.SampleRate
 	return t, nil
 }
+
+// Resize does nothing: slots that are made up need not be made.
+func (e *Emulator) Resize(int) error { return nil }
 
 // Close does nothing: there is no device.
 func (e *Emulator) Close() error { return nil }

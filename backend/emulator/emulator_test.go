@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/whisperpool/whisperpool/audio"
+	"github.com/whisperpool/whisperpool/backend"
 	"github.com/whisperpool/whisperpool/gpu"
 	"github.com/whisperpool/whisperpool/transcript"
 )
@@ -61,7 +62,7 @@ func TestTextSaysThatItIsEmulated(t *testing.T) {
 		e := emulator(t, Config{Class: "t4", Model: "base", Slots: 1})
 		p := english
 		p.Words = true
-		got, err := e.Transcribe(t.Context(), sound(42.5), p)
+		got, err := e.Transcribe(t.Context(), backend.Job{Samples: sound(42.5), Params: p})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,11 +76,11 @@ func TestTextSaysThatItIsEmulated(t *testing.T) {
 			t.Errorf("words %+v", got.Words)
 		}
 		p.OffsetMS, p.DurationMS = 10000, 5000
-		part, err := e.Transcribe(t.Context(), sound(42.5), p)
+		part, err := e.Transcribe(t.Context(), backend.Job{Samples: sound(42.5), Params: p})
 		if err != nil || part.Text() != "[emulated T4] 5 seconds of audio." || part.Segments[0].Start != 10 {
 			t.Errorf("a part: %+v, %v", part, err)
 		}
-		none, err := e.Transcribe(t.Context(), sound(0.05), p)
+		none, err := e.Transcribe(t.Context(), backend.Job{Samples: sound(0.05), Params: p})
 		if err != nil || len(none.Segments) != 0 {
 			t.Errorf("50 ms: %+v, %v", none, err)
 		}
@@ -92,7 +93,7 @@ func times(t *testing.T, cfg Config, lengths []float64) (took []time.Duration) {
 		e := emulator(t, cfg)
 		for _, seconds := range lengths {
 			started := time.Now()
-			if _, err := e.Transcribe(t.Context(), sound(seconds), english); err != nil {
+			if _, err := e.Transcribe(t.Context(), backend.Job{Samples: sound(seconds), Params: english}); err != nil {
 				t.Fatal(err)
 			}
 			took = append(took, time.Since(started))
@@ -185,7 +186,7 @@ func TestCancelEndsAtOnce(t *testing.T) {
 		started := time.Now()
 		done := make(chan error, 1)
 		go func() {
-			_, err := e.Transcribe(ctx, sound(3600), english)
+			_, err := e.Transcribe(ctx, backend.Job{Samples: sound(3600), Params: english})
 			done <- err
 		}()
 		synctest.Wait()
@@ -199,7 +200,7 @@ func TestCancelEndsAtOnce(t *testing.T) {
 		if jobs, _ := e.card.now(); jobs != 0 {
 			t.Errorf("%d jobs left on the card", jobs)
 		}
-		if _, err := e.Transcribe(ctx, sound(1), english); !errors.Is(err, context.Canceled) {
+		if _, err := e.Transcribe(ctx, backend.Job{Samples: sound(1), Params: english}); !errors.Is(err, context.Canceled) {
 			t.Errorf("a context that ended before: %v", err)
 		}
 	})

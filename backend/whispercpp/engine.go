@@ -123,7 +123,17 @@ func (e *engine) refreshed() device {
 }
 
 // Transcribe implements [backend.Transcriber].
-func (e *engine) Transcribe(ctx context.Context, samples []float32, p transcript.Params) (transcript.Transcript, error) {
+func (e *engine) Transcribe(ctx context.Context, job backend.Job) (backend.Result, error) {
+	t, err := e.transcribe(ctx, job.Samples, job.Params)
+	if err == nil && job.Segment != nil {
+		for _, s := range t.Segments {
+			job.Segment(s)
+		}
+	}
+	return backend.Result{Transcript: t}, err
+}
+
+func (e *engine) transcribe(ctx context.Context, samples []float32, p transcript.Params) (transcript.Transcript, error) {
 	o, refusal := newOptions(p, len(samples), e.limits)
 	if refusal == nil {
 		refusal = checkSamples(samples)
@@ -146,11 +156,19 @@ func (e *engine) Transcribe(ctx context.Context, samples []float32, p transcript
 	}
 }
 
+// Resize implements [backend.Transcriber].
+func (e *engine) Resize(slots int) error {
+	if slots != cap(e.free) {
+		return fmt.Errorf("the number of slots is fixed at %d", cap(e.free))
+	}
+	return nil
+}
+
 // Info implements [backend.Transcriber].
 func (e *engine) Info() backend.EngineInfo {
 	return backend.EngineInfo{
 		Engine: "whispercpp", Model: e.limits.id, Multilingual: e.limits.model.Multilingual(),
-		Slots: cap(e.free), Threads: e.threads, Device: e.device.label(),
+		Slots: cap(e.free), SlotsMax: cap(e.free), GPU: e.device.gpu, Threads: e.threads, Device: e.device.label(),
 		SystemInfo: strings.TrimSpace(bindings.Whisper_print_system_info()),
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whisperpool/whisperpool/backend"
 	"github.com/whisperpool/whisperpool/transcript"
 )
 
@@ -100,7 +101,7 @@ func TestNewRefusesFilesThatAreNoModel(t *testing.T) {
 func TestNoSoundIsAnEmptyTranscript(t *testing.T) {
 	e := openSynthetic(t, 51864, 1)
 	for name, samples := range map[string][]float32{"nil": nil, "none": {}, "one": {0.5}, "99 ms": tone(0.099)} {
-		got, err := e.Transcribe(t.Context(), samples, transcript.Params{})
+		got, err := e.Transcribe(t.Context(), backend.Job{Samples: samples, Params: transcript.Params{}})
 		if err != nil || len(got.Segments) != 0 || got.Language != "en" || got.Duration != float64(len(samples))/SampleRate {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
@@ -133,22 +134,22 @@ func TestParametersAtTheirEnds(t *testing.T) {
 		"everything":         everything,
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := e.Transcribe(t.Context(), tone(2), p)
+			got, err := e.Transcribe(t.Context(), backend.Job{Samples: tone(2), Params: p})
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkShape(t, got, 2)
+			checkShape(t, got.Transcript, 2)
 		})
 	}
 	for name, samples := range map[string][]float32{
 		"silence": make([]float32, 2*SampleRate), "100 ms": tone(0.1), "loud": loud(2), "31 s": tone(31),
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := e.Transcribe(t.Context(), samples, greedy())
+			got, err := e.Transcribe(t.Context(), backend.Job{Samples: samples, Params: greedy()})
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkShape(t, got, float64(len(samples))/SampleRate)
+			checkShape(t, got.Transcript, float64(len(samples))/SampleRate)
 		})
 	}
 }
@@ -193,7 +194,7 @@ func TestRefusalsReachTheCaller(t *testing.T) {
 		"samples":   {[]float32{float32(math.NaN()), 0, 0}, transcript.Params{}},
 	} {
 		var refusal *transcript.Error
-		if _, err := e.Transcribe(t.Context(), c.samples, c.p); !errors.As(err, &refusal) || refusal.Status != 400 {
+		if _, err := e.Transcribe(t.Context(), backend.Job{Samples: c.samples, Params: c.p}); !errors.As(err, &refusal) || refusal.Status != 400 {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -206,19 +207,19 @@ func TestSlotsUnderLoadWithAborts(t *testing.T) {
 		t.Run(fmt.Sprint(slots), func(t *testing.T) {
 			e := openSynthetic(t, 51865, slots)
 			samples := tone(5)
-			want, err := e.Transcribe(t.Context(), samples, greedy())
+			want, err := e.Transcribe(t.Context(), backend.Job{Samples: samples, Params: greedy()})
 			if err != nil {
 				t.Fatal(err)
 			}
 			var wg sync.WaitGroup
 			for caller := range 2 * slots {
-				wg.Go(func() { hammer(t, e, samples, textOf(want), caller) })
+				wg.Go(func() { hammer(t, e, samples, textOf(want.Transcript), caller) })
 			}
 			wg.Wait()
 			for range slots { // the free slots are taken in turn
-				got, err := e.Transcribe(t.Context(), samples, greedy())
-				if err != nil || textOf(got) != textOf(want) {
-					t.Errorf("afterwards: %q, %v; at first %q", textOf(got), err, textOf(want))
+				got, err := e.Transcribe(t.Context(), backend.Job{Samples: samples, Params: greedy()})
+				if err != nil || textOf(got.Transcript) != textOf(want.Transcript) {
+					t.Errorf("afterwards: %q, %v; at first %q", textOf(got.Transcript), err, textOf(want.Transcript))
 				}
 			}
 		})
@@ -239,12 +240,12 @@ func hammer(t *testing.T, e *engine, samples []float32, want string, caller int)
 				time.AfterFunc(time.Duration(5*i)*time.Millisecond, cancel)
 			}
 		}
-		got, err := e.Transcribe(ctx, samples, p)
+		got, err := e.Transcribe(ctx, backend.Job{Samples: samples, Params: p})
 		switch {
 		case err != nil && !(errors.Is(err, context.Canceled) && ctx.Err() != nil):
 			t.Errorf("caller %d, run %d: %v", caller, i, err)
-		case err == nil && p.AudioCtx == 0 && textOf(got) != want:
-			t.Errorf("caller %d, run %d: %q, alone %q", caller, i, textOf(got), want)
+		case err == nil && p.AudioCtx == 0 && textOf(got.Transcript) != want:
+			t.Errorf("caller %d, run %d: %q, alone %q", caller, i, textOf(got.Transcript), want)
 		}
 		cancel()
 	}
@@ -254,7 +255,7 @@ func hammer(t *testing.T, e *engine, samples []float32, want string, caller int)
 func TestSlotOutlivesFailures(t *testing.T) {
 	e := openSynthetic(t, 51865, 1)
 	samples := tone(2)
-	want, err := e.Transcribe(t.Context(), samples, greedy())
+	want, err := e.Transcribe(t.Context(), backend.Job{Samples: samples, Params: greedy()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,9 +271,9 @@ func TestSlotOutlivesFailures(t *testing.T) {
 	if s.state != nil {
 		t.Error("the state of a failed run is kept")
 	}
-	got, err := e.Transcribe(t.Context(), samples, greedy())
-	if err != nil || textOf(got) != textOf(want) {
-		t.Errorf("afterwards %q, %v; before %q", textOf(got), err, textOf(want))
+	got, err := e.Transcribe(t.Context(), backend.Job{Samples: samples, Params: greedy()})
+	if err != nil || textOf(got.Transcript) != textOf(want.Transcript) {
+		t.Errorf("afterwards %q, %v; before %q", textOf(got.Transcript), err, textOf(want.Transcript))
 	}
 	s.onThread(func() { err = s.warmUp() })
 	if err != nil {
@@ -284,13 +285,13 @@ func TestEndedContextRunsNothing(t *testing.T) {
 	e := openSynthetic(t, 51865, 1)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("gone"))
-	if _, err := e.Transcribe(ctx, tone(1), greedy()); !errors.Is(err, context.Canceled) {
+	if _, err := e.Transcribe(ctx, backend.Job{Samples: tone(1), Params: greedy()}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 	taken := <-e.free // all slots busy
 	ctx, stop := context.WithTimeout(t.Context(), time.Millisecond)
 	defer stop()
-	if _, err := e.Transcribe(ctx, tone(1), greedy()); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := e.Transcribe(ctx, backend.Job{Samples: tone(1), Params: greedy()}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
 	e.free <- taken

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whisperpool/whisperpool/backend"
 	"github.com/whisperpool/whisperpool/transcript"
 )
 
@@ -64,11 +65,11 @@ func speechSamples(t testing.TB, fromSecond, toSecond int) []float32 {
 
 func mustTranscribe(t testing.TB, e *engine, samples []float32, p transcript.Params) transcript.Transcript {
 	t.Helper()
-	got, err := e.Transcribe(t.Context(), samples, p)
+	got, err := e.Transcribe(t.Context(), backend.Job{Samples: samples, Params: p})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return got
+	return got.Transcript
 }
 
 func TestRealSpeech(t *testing.T) {
@@ -123,7 +124,7 @@ func TestStateKeepsNothing(t *testing.T) {
 		"an abort": func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
-			if _, err := e.Transcribe(ctx, other, greedy()); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := e.Transcribe(ctx, backend.Job{Samples: other, Params: greedy()}); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 				t.Error(err)
 			}
 		},
@@ -158,8 +159,8 @@ func TestSlotsTogetherHearWhatEachHearsAlone(t *testing.T) {
 	var wg sync.WaitGroup
 	for i, clip := range clips {
 		wg.Go(func() {
-			got, err := e.Transcribe(t.Context(), clip, greedy())
-			if err != nil || !reflect.DeepEqual(got, alone[i]) {
+			got, err := e.Transcribe(t.Context(), backend.Job{Samples: clip, Params: greedy()})
+			if err != nil || !reflect.DeepEqual(got.Transcript, alone[i]) {
 				t.Errorf("clip %d together: %+v, %v\nalone: %+v", i, got, err, alone[i])
 			}
 		})
@@ -184,7 +185,7 @@ func TestAbortIsPrompt(t *testing.T) {
 		begin := time.Now()
 		p := greedy()
 		p.Language = ""
-		_, err := e.Transcribe(ctx, long, p)
+		_, err := e.Transcribe(ctx, backend.Job{Samples: long, Params: p})
 		late := time.Since(begin) - after
 		cancel()
 		if !errors.Is(err, context.DeadlineExceeded) {
