@@ -20,6 +20,10 @@ const (
 	// a large model on a few CPU cores takes several times that.
 	giveUpUnknown = time.Minute
 	giveUpAudio   = 10.0
+	// Where a peer is known, giveUpUnsure is enough, or what one takes that is pessimism times as slow as the
+	// slowest known: nobody is to wait for minutes for a server that hangs from its beginning. One that is so slow
+	// is learned by a trial, which is short.
+	giveUpUnsure = 30 * time.Second
 	// giveUpLast is added where nobody is left to try: giving up would save nothing.
 	giveUpLast = 10 * time.Minute
 )
@@ -111,9 +115,9 @@ func (s *Scheduler) giveUpAfter(a *attempt, last bool) time.Duration {
 	var limit time.Duration
 	switch {
 	case a.pass.Probe:
-		limit = a.probeTimeout()
+		limit = s.probeTimeout(a)
 	case a.speed.Observations() == 0:
-		limit = a.unknownTimeout()
+		limit = s.unknownTimeout(a)
 	default:
 		limit = max(a.tolerated(), giveUpMin)
 	}
@@ -123,9 +127,27 @@ func (s *Scheduler) giveUpAfter(a *attempt, last bool) time.Duration {
 	return limit
 }
 
-// unknownTimeout is how long an attempt may take where nothing was seen of its backend.
-func (a *attempt) unknownTimeout() time.Duration {
-	return giveUpUnknown + duration(giveUpAudio*a.job.AudioSeconds) + time.Duration(giveUpFactor*float64(a.guess))
+// unknownTimeout is how long an attempt of a client's job may take where nothing was seen of its backend.
+func (s *Scheduler) unknownTimeout(a *attempt) time.Duration {
+	audio, class := a.job.AudioSeconds, a.job.class
+	most := giveUpUnknown + duration(giveUpAudio*audio) + time.Duration(giveUpFactor*float64(a.guess))
+	slowest := 0.0
+	for _, o := range class.serving {
+		if o == a.backend || !o.sound(s.now) || class.modelIndex >= len(o.speeds) || o.speeds[class.modelIndex] == nil {
+			continue
+		}
+		if speed := o.speeds[class.modelIndex]; speed.Observations() >= fewObservations {
+			slowest = max(slowest, speed.Theta(o.slots())*speed.Cost.Of(audio))
+		}
+	}
+	if slowest == 0 {
+		return most
+	}
+	if a.job.SizeGuessed {
+		slowest *= giveUpGuessed
+	}
+	slowest = max(slowest, a.guess.Seconds()) // which may come from a configured prior
+	return min(most, max(giveUpUnsure, duration(giveUpFactor*pessimism*slowest)))
 }
 
 // tolerated is how long an attempt may take by what was seen of its backend.

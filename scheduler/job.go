@@ -93,6 +93,7 @@ func (j *job) failedAt(b *backend) bool {
 type attempt struct {
 	id       AttemptID
 	trial    bool // job is nobody's
+	doubted  bool // it is a trial of a backend that fails
 	job      *job
 	backend  *backend
 	speed    *estimator.Speed // of the instance that it was sent to

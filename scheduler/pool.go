@@ -31,6 +31,7 @@ type backend struct {
 	lastModel int  // of the last attempt, for trials
 	trial     *attempt
 	tryAt     Instant // not tried before for having become slow
+	doubtAt   Instant // nor for failing before this
 
 	// Scratch space of a placement round.
 	idle     int             // slots that a job could start in at once

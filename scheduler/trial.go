@@ -13,6 +13,8 @@ import (
 // client's job would be too good for that: see Dispatch.Trial. There is one at a time on a backend,
 //
 //   - when it is half-open and no short job has become the half-open attempt;
+//   - when its last answers were failures, or that it is busy, it is idle, and others can do its work: else the
+//     next clients would have to find out whether it goes on so, and who is rarely chosen goes on for long;
 //   - when it is suspect: its answers have no words, or it refuses what clients send, and its peers differ;
 //   - when a job runs there for far too long, nothing else has come back, and a slot is free;
 //   - when it is idle and has become slower than it was or its class is: with faster ones idle as well nobody
@@ -34,6 +36,11 @@ const (
 	fallenGap   = 15 * time.Second
 	fallenAgain = time.Second
 	fallenLook  = 5 * time.Second
+	// fallenLeast is what ten seconds of audio take at least on one that is worth it: below that, who is twice as
+	// slow as another differs by what a busy machine or a network does, and nobody would notice.
+	fallenLeast = 250 * time.Millisecond
+	// doubtGap is between two trials of one that fails.
+	doubtGap = 250 * time.Millisecond
 )
 
 // suspect takes in whether an attempt's answer is one that only a trial can tell the meaning of.
@@ -99,7 +106,7 @@ func (s *Scheduler) try() {
 	}
 	for _, b := range s.pool {
 		h := &b.health
-		if h.suspicion != 0 || !h.breaker.Closed() {
+		if h.suspicion != 0 || h.failing() || !h.breaker.Closed() {
 			if at, ok := b.comesBack(s.now); ok {
 				s.wakeAt(at)
 			}
@@ -113,7 +120,25 @@ func (s *Scheduler) try() {
 }
 
 func (s *Scheduler) trialDue(b *backend) bool {
-	return b.health.suspicion != 0 || !b.health.breaker.Closed() || b.stalled(s.now) || s.fallen(b)
+	return b.health.suspicion != 0 || !b.health.breaker.Closed() || b.stalled(s.now) || s.doubtful(b) || s.fallen(b)
+}
+
+// failing says whether the last that was heard of a backend whose breaker is closed was a failure, or that it
+// is busy.
+func (h *health) failing() bool {
+	return h.breaker.Closed() && (h.breaker.Row() > 0 || h.busyRow > 0)
+}
+
+// doubtful says whether an idle backend is to be tried since it fails.
+func (s *Scheduler) doubtful(b *backend) bool {
+	if !b.health.failing() || len(b.running) > 0 || !s.relieved(b) {
+		return false
+	}
+	if s.now < b.doubtAt {
+		s.wakeAt(b.doubtAt)
+		return false
+	}
+	return true
 }
 
 // fallen says whether an idle backend is to be tried since it has become slower than it was, or its class is.
@@ -124,6 +149,9 @@ func (s *Scheduler) fallen(b *backend) bool {
 	b.tryAt = s.now.Add(fallenLook)
 	speed := b.speeds[b.lastModel]
 	if speed == nil || speed.Observations() < fewObservations {
+		return false
+	}
+	if duration(speed.Theta(1)*speed.Cost.Of(referenceSeconds)) < fallenLeast {
 		return false
 	}
 	inTheEnd := speed.LastSeen() + time.Hour // what it drifts to, if nothing is seen
@@ -164,13 +192,14 @@ func (s *Scheduler) startTrial(b *backend) {
 	*a = attempt{
 		id: s.lastAttempt, trial: true, job: &s.trialJob, backend: b, started: s.now,
 		speed: s.speed(b, b.lastModel), breaker: b.health.breaker,
+		doubted: b.health.suspicion == 0 && len(b.running) == 0 && b.health.failing(),
 	}
 	a.pass = a.breaker.Begin(time.Duration(s.now))
 	b.start(a, s.now)
-	b.trial = a
+	b.trial, b.doubtAt = a, s.now.Add(doubtGap)
 	a.expect()
 	a.guess = a.expected
-	a.timeout = a.probeTimeout()
+	a.timeout = s.probeTimeout(a)
 	s.attempts[a.id] = a
 	s.decide(Dispatch{
 		Attempt: a.id, Backend: b.ID, Model: s.modelNames[b.lastModel], Reason: Trying, Timeout: a.timeout,
@@ -208,7 +237,8 @@ func (s *Scheduler) finishTrial(a *attempt, o Outcome) {
 		b.warmUp()
 	case o.Result == Aborted:
 	default:
-		if verdict = breaker.Bad; !a.pass.Probe {
+		// One that fails is left alone after as many failures as ever; one that hangs has shown it.
+		if verdict = breaker.Bad; !a.pass.Probe && !(a.doubted && !a.gaveUp(s.now, o)) {
 			s.failedTrial(b, o)
 			verdict = breaker.Ignored
 		}
@@ -232,12 +262,12 @@ func (s *Scheduler) failedTrial(b *backend, o Outcome) {
 }
 
 // probeTimeout is how long a half-open attempt or a trial may take. Requires: the backend counts it.
-func (a *attempt) probeTimeout() time.Duration {
+func (s *Scheduler) probeTimeout(a *attempt) time.Duration {
 	if a.speed.Observations() == 0 {
 		if a.trial {
 			return trialUnknown
 		}
-		return a.unknownTimeout()
+		return s.unknownTimeout(a)
 	}
 	return a.tolerated() + probeSlack
 }
