@@ -42,7 +42,9 @@ var mayImport = map[string][]string{
 	"sim":                   {"scheduler", "policies", "gpu"},
 	"cmd/whisperpool":       {"caddymodule", "sim", "scheduler", "policies", "audio", "gpu"},
 	"cmd/whisperpool/bench": {"sim", "audio", "gpu"},
-	"cmd/bench-peers":       {"cmd/whisperpool/bench", "sim", "audio", "gpu"},
+	"cmd/stage":             {},
+	"cmd/bench-peers":       {"cmd/stage", "cmd/whisperpool/bench", "sim", "audio", "gpu"},
+	"cmd/bench-backend":     {"cmd/stage", "cmd/whisperpool/bench", "audio", "transcript"},
 	"cmd/whisper-backend":   {"backend", "audio", "transcript", "gpu"},
 	"cmd/faults":            {"scheduler", "policies", "sim"}, // what needs no sockets is simulated
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"maps"
 	"math"
 	"net/http"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whisperpool/whisperpool/cmd/stage"
 	"github.com/whisperpool/whisperpool/cmd/whisperpool/bench"
 	"github.com/whisperpool/whisperpool/gpu"
 )
@@ -83,7 +83,7 @@ func TestConfigurationsAreAccepted(t *testing.T) {
 		"haproxy": {"-c", "-f", "haproxy.cfg"},
 		"nginx":   {"-t", "-p", ".", "-c", "nginx.conf", "-e", "nginx.err"},
 	} {
-		path, err := find(name)
+		path, err := stage.Find(name)
 		if err != nil {
 			t.Log(err)
 			continue
@@ -196,30 +196,6 @@ func TestResults(t *testing.T) {
 	}
 }
 
-func TestProcessorTimes(t *testing.T) {
-	if _, _, _, ok := parseStat("12 (a"); ok {
-		t.Error("half a line is read")
-	}
-	id, parent, seconds, ok := parseStat("12 (a (b) c) S 7 1 1 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 1 0")
-	if !ok || id != 12 || parent != 7 || seconds != 2 {
-		t.Errorf("%d %d %v %v", id, parent, seconds, ok)
-	}
-	if _, err := os.Stat("/proc/stat"); err != nil {
-		t.Skip("no /proc here")
-	}
-	before := cpuNow()
-	for x := 0.0; cpuNow().ours < before.ours+0.05; x++ { // until the system has counted work
-		_ = math.Sqrt(x)
-	}
-	own, others := cpuNow().since(before)
-	if own <= 0 || own > 1.01 || others < 0 || others > 1 {
-		t.Errorf("own %v, others %v", own, others)
-	}
-	if cpuNow().ours > before.all {
-		t.Error("more than there is")
-	}
-}
-
 func TestFlags(t *testing.T) {
 	for args, want := range map[string]string{
 		"":                           "say what to measure",
@@ -240,7 +216,7 @@ func TestTheResponderAnswersWhenReleased(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.stop()
-	if _, err := get(t.Context(), "http://"+r.address+"/health"); err != nil {
+	if _, err := stage.Get(t.Context(), "http://"+r.address+"/health"); err != nil {
 		t.Error(err)
 	}
 	answered := make(chan error, 1)
@@ -260,18 +236,6 @@ func TestTheResponderAnswersWhenReleased(t *testing.T) {
 	r.release()
 	if err := <-answered; err != nil || r.served.Load() != 1 {
 		t.Errorf("%v, %d served", err, r.served.Load())
-	}
-}
-
-func TestAProgramThatEndsSaysWhy(t *testing.T) {
-	ps := &processes{dir: t.TempDir()}
-	defer ps.stop()
-	p, err := ps.start("sh", "/bin/sh", "-c", "echo no such card; exit 3")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.ready(t.Context(), "http://127.0.0.1:1/"); err == nil || !strings.Contains(err.Error(), "no such card") {
-		t.Errorf("%v", err)
 	}
 }
 
@@ -296,20 +260,5 @@ func TestMetricsAreRead(t *testing.T) {
 	}
 	if _, err := metric(text, "a"); err == nil {
 		t.Error("a name's beginning is taken for it")
-	}
-	if v, err := kilobytes("VmHWM:\t  2048 kB\nVmRSS:\t 1024 kB\n", "VmRSS:"); v != 1024 || err != nil {
-		t.Errorf("%v, %v", v, err)
-	}
-}
-
-func TestOnlyProcessorsThatMayBeUsedCount(t *testing.T) {
-	allowed := allowedProcessors("Name:\tx\nCpus_allowed:\t0d\nCpus_allowed_list:\t0,2-3\n")
-	if !maps.Equal(allowed, map[int]bool{0: true, 2: true, 3: true}) {
-		t.Fatalf("0,2-3 was read as %v", allowed)
-	}
-	const stat = "cpu  900 0 900 900 0 0 0 0 0 0\ncpu0 100 0 50 350 0 0 0 0 0 0\ncpu1 500 0 0 0 0 0 0 0 0 0\n" +
-		"cpu2 0 100 0 300 100 0 0 0 7 7\nintr 1 2 3\n"
-	if got := processorTimes(stat, allowed); got.all != 10 || got.busy != 2.5 {
-		t.Errorf("%.2f s of which %.2f busy, want 10 and 2.5 without those of cpu1", got.all, got.busy)
 	}
 }

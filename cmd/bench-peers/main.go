@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/whisperpool/whisperpool/cmd/stage"
 	"github.com/whisperpool/whisperpool/cmd/whisperpool/bench"
 )
 
@@ -107,14 +108,14 @@ func command(ctx context.Context, args []string, out, say io.Writer) error {
 		}
 	}
 	for _, program := range []string{o.whisperpool, o.backend} {
-		if !isProgram(program) {
+		if !stage.IsProgram(program) {
 			return fmt.Errorf("%s is not there; make bench-peers builds it", program)
 		}
 	}
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return err
 	}
-	if load := loadAverage(); load >= 1 {
+	if load := stage.LoadAverage(); load >= 1 {
 		fmt.Fprintf(say, "this machine is busy (load average %.1f): the figures will say how much others used\n", load)
 	}
 	for _, k := range kinds {
@@ -156,7 +157,7 @@ func (o options) placement(ctx context.Context, out, say io.Writer) error {
 	if len(p.peers) == 0 || len(p.workloads) == 0 {
 		return fmt.Errorf("no peer has %q in its name, or no load %q", o.peers, o.loads)
 	}
-	r := results{Started: time.Now(), Version: version(o.whisperpool, "version"), Machine: thisMachine(), Model: model, SpeedUp: p.speedUp}
+	r := results{Started: time.Now(), Version: stage.Version(o.whisperpool, "version"), Machine: stage.ThisMachine(), Model: model, SpeedUp: p.speedUp}
 	m := placement{plan: p, dir: filepath.Join(o.out, "logs"), paths: paths, backend: o.backend, say: say}
 	series, notes, err := m.measure(ctx)
 	r.Series, r.Notes, r.Took = series, notes, time.Since(r.Started).Round(time.Second).String()

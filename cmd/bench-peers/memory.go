@@ -10,24 +10,25 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/whisperpool/whisperpool/cmd/stage"
 	"github.com/whisperpool/whisperpool/cmd/whisperpool/bench"
 )
 
 // memoryUse is what so many queued uploads take.
 type memoryUse struct {
-	Started  time.Time `json:"started"`
-	Version  string    `json:"version"`
-	Machine  machine   `json:"machine"`
-	Uploads  int       `json:"uploads"`
-	Bytes    int64     `json:"upload_bytes"`
-	Queued   int       `json:"queued"`      // as the proxy says
-	Idle     int64     `json:"rss_idle_mb"` // of the proxy, before
-	Full     int64     `json:"rss_full_mb"` // with all of them queued
-	Peak     int64     `json:"rss_peak_mb"` // highest until all were answered
-	Memory   int64     `json:"uploads_in_memory_mb"`
-	Disk     int64     `json:"uploads_in_files_mb"`
-	Arrived  float64   `json:"arrived_s"` // until all were queued
-	Answered int       `json:"answered"`
+	Started  time.Time     `json:"started"`
+	Version  string        `json:"version"`
+	Machine  stage.Machine `json:"machine"`
+	Uploads  int           `json:"uploads"`
+	Bytes    int64         `json:"upload_bytes"`
+	Queued   int           `json:"queued"`      // as the proxy says
+	Idle     int64         `json:"rss_idle_mb"` // of the proxy, before
+	Full     int64         `json:"rss_full_mb"` // with all of them queued
+	Peak     int64         `json:"rss_peak_mb"` // highest until all were answered
+	Memory   int64         `json:"uploads_in_memory_mb"`
+	Disk     int64         `json:"uploads_in_files_mb"`
+	Arrived  float64       `json:"arrived_s"` // until all were queued
+	Answered int           `json:"answered"`
 }
 
 // filesBeside is what the proxy opens besides, and some to spare.
@@ -39,7 +40,7 @@ const memoryGiveUp = 8 * time.Minute
 // memory has a backend hold back its answers until all uploads are queued, looks at what the proxy
 // takes, and then has all of them answered.
 func (o options) memory(ctx context.Context, out, say io.Writer) error {
-	use := memoryUse{Started: time.Now(), Version: version(o.whisperpool, "version"), Machine: thisMachine(), Uploads: 10_000}
+	use := memoryUse{Started: time.Now(), Version: stage.Version(o.whisperpool, "version"), Machine: stage.ThisMachine(), Uploads: 10_000}
 	if o.short {
 		use.Uploads = 1000
 	}
@@ -55,9 +56,9 @@ func (o options) memory(ctx context.Context, out, say io.Writer) error {
 		return err
 	}
 	defer backend.stop()
-	ps := &processes{dir: filepath.Join(o.out, "logs", "memory")}
-	defer ps.stop()
-	port, err := freePort()
+	ps := &stage.Processes{Dir: filepath.Join(o.out, "logs", "memory")}
+	defer ps.Stop()
+	port, err := stage.FreePort()
 	if err != nil {
 		return err
 	}
@@ -74,7 +75,7 @@ func (o options) memory(ctx context.Context, out, say io.Writer) error {
 	use.Bytes = audio.Clip(bench.Job{Seconds: 31.25}).Size
 	client := bench.NewClient(bench.Target{URL: url + "/v1/audio/transcriptions", Timeout: time.Hour, Fields: [][2]string{{"model", "base"}}}, audio, use.Uploads)
 	defer client.Close()
-	status := proxyStatus{pid: p.cmd.Process.Pid, url: url}
+	status := proxyStatus{pid: p.Pid(), url: url}
 	if use.Idle, _, err = status.resident(); err != nil {
 		return err
 	}
@@ -121,10 +122,10 @@ func (s proxyStatus) resident() (now, most int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	if now, err = kilobytes(string(text), "VmRSS:"); err != nil {
+	if now, err = stage.Kilobytes(string(text), "VmRSS:"); err != nil {
 		return 0, 0, err
 	}
-	most, err = kilobytes(string(text), "VmHWM:")
+	most, err = stage.Kilobytes(string(text), "VmHWM:")
 	return now >> 10, most >> 10, err
 }
 
@@ -136,7 +137,7 @@ func (s proxyStatus) fill(ctx context.Context, use *memoryUse, queued int, done 
 	ticker := time.NewTicker(500 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		text, err := get(within, s.url+"/metrics")
+		text, err := stage.Get(within, s.url+"/metrics")
 		var depth float64
 		if err == nil { // else it is busy with the uploads
 			depth, err = metric(text, `whisperpool_queue_depth{pool="default"}`)

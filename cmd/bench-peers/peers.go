@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/whisperpool/whisperpool/cmd/stage"
 )
 
 // peer is a balancer that is compared.
@@ -63,7 +65,7 @@ type running struct {
 // startPeers starts those of the chosen peers whose programs are there, in front of the backends.
 // Of the others, skipped says why. Paths are those of programs that are not to be looked for, "" where
 // they could not be had.
-func startPeers(ctx context.Context, ps *processes, chosen []peer, paths map[string]string, backends []*backend) (all []running, skipped []string, err error) {
+func startPeers(ctx context.Context, ps *stage.Processes, chosen []peer, paths map[string]string, backends []*backend) (all []running, skipped []string, err error) {
 	byProgram := map[string][]peer{}
 	var order []string
 	for _, p := range chosen {
@@ -75,7 +77,7 @@ func startPeers(ctx context.Context, ps *processes, chosen []peer, paths map[str
 	for _, name := range order {
 		path := paths[name]
 		if command := programs[name].command; command != "" {
-			path, err = find(command)
+			path, err = stage.Find(command)
 		} else if path == "" {
 			err = fmt.Errorf("%s is not installed", name)
 		}
@@ -97,7 +99,7 @@ func startPeers(ctx context.Context, ps *processes, chosen []peer, paths map[str
 }
 
 // startProgram starts a program with all of its peers, whichever are chosen, and returns those.
-func startProgram(ctx context.Context, ps *processes, name, path string, chosen []peer, backends []*backend) ([]running, error) {
+func startProgram(ctx context.Context, ps *stage.Processes, name, path string, chosen []peer, backends []*backend) ([]running, error) {
 	prog := programs[name]
 	var ports []int
 	portOf := map[string]int{}
@@ -109,13 +111,13 @@ func startProgram(ctx context.Context, ps *processes, name, path string, chosen 
 			portOf[p.Name] = ports[0]
 			continue
 		}
-		port, err := freePort()
+		port, err := stage.FreePort()
 		if err != nil {
 			return nil, err
 		}
 		ports, portOf[p.Name] = append(ports, port), port
 	}
-	dir := filepath.Join(ps.dir, name)
+	dir := filepath.Join(ps.Dir, name)
 	for file, content := range prog.files(backends, ports) {
 		target := filepath.Join(dir, file)
 		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
@@ -125,17 +127,17 @@ func startProgram(ctx context.Context, ps *processes, name, path string, chosen 
 			return nil, err
 		}
 	}
-	process, err := ps.start(name, path, prog.args...)
+	process, err := ps.Start(name, path, prog.args...)
 	if err != nil {
 		return nil, err
 	}
-	process.within = prog.within
-	said := version(path, prog.version...)
+	process.Within = prog.within
+	said := stage.Version(path, prog.version...)
 	var all []running
 	for _, p := range chosen {
 		url := fmt.Sprintf("http://127.0.0.1:%d%s", portOf[p.Name], p.path)
-		if err := process.ready(ctx, url+prog.health); err != nil {
-			process.stop()
+		if err := process.Ready(ctx, url+prog.health); err != nil {
+			process.Stop()
 			return nil, err
 		}
 		all = append(all, running{p, url, said})

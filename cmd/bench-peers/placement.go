@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/whisperpool/whisperpool/cmd/stage"
 	"github.com/whisperpool/whisperpool/cmd/whisperpool/bench"
 )
 
@@ -56,8 +57,8 @@ func (m placement) measure(ctx context.Context) (all []*series, notes []string, 
 }
 
 func (m placement) onPool(ctx context.Context, p pool) ([]*series, []string, error) {
-	ps := &processes{dir: fmt.Sprintf("%s/%s", m.dir, strings.NewReplacer(" ", "", "+", "-").Replace(p.Name))}
-	defer ps.stop()
+	ps := &stage.Processes{Dir: fmt.Sprintf("%s/%s", m.dir, strings.NewReplacer(" ", "", "+", "-").Replace(p.Name))}
+	defer ps.Stop()
 	backends, err := startPool(ctx, ps, m.backend, p, m.plan.speedUp)
 	if err != nil {
 		return nil, nil, err
@@ -101,16 +102,13 @@ func (m placement) onPool(ctx context.Context, p pool) ([]*series, []string, err
 	return measured, skipped, nil
 }
 
-// othersMost is the share of the processors that others may use before a run is marked.
-const othersMost = 0.05
-
 // trouble is what makes a run doubtful, "" when nothing does.
 func (r run) trouble() string {
 	text := ""
 	if n := r.Summary.Refused + r.Summary.Failed; n > 0 {
 		text += fmt.Sprintf("  %d not served (%s)", n, r.Summary.Problems[0].What)
 	}
-	if r.Others > othersMost {
+	if r.Others > stage.OthersMost {
 		text += fmt.Sprintf("  others used %.0f %% of the processors", 100*r.Others)
 	}
 	if len(r.Summary.Doubts()) > 0 {
@@ -141,7 +139,7 @@ func (m placement) once(ctx context.Context, w workload, r running, backends []*
 	if err != nil {
 		return run{}, err
 	}
-	cpu := cpuNow()
+	cpu := stage.CPUNow()
 	result := bench.Run(ctx, bench.NewSchedule(load, audio, seed), client.Send, nil)
 	if ctx.Err() != nil {
 		return run{}, ctx.Err()
@@ -151,7 +149,7 @@ func (m placement) once(ctx context.Context, w workload, r running, backends []*
 		return run{}, err
 	}
 	out := run{Repeat: repeat, Summary: bench.Summarize(result)}
-	out.Own, out.Others = cpuNow().since(cpu)
+	out.Own, out.Others = stage.CPUNow().Since(cpu)
 	out.bound(w.Pool, load, result, backends, after-before, m.plan.speedUp)
 	return out, nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whisperpool/whisperpool/cmd/stage"
 	"github.com/whisperpool/whisperpool/cmd/whisperpool/bench"
 	"github.com/whisperpool/whisperpool/gpu"
 )
@@ -42,18 +43,18 @@ type backend struct {
 }
 
 // startPool starts the pool's backends, times divided by speedUp, and waits until they serve.
-func startPool(ctx context.Context, ps *processes, program string, p pool, speedUp float64) ([]*backend, error) {
+func startPool(ctx context.Context, ps *stage.Processes, program string, p pool, speedUp float64) ([]*backend, error) {
 	var all []*backend
-	started := map[*backend]*process{}
+	started := map[*backend]*stage.Process{}
 	for _, c := range p.Cards {
 		for i := range c.Count {
-			port, err := freePort()
+			port, err := stage.FreePort()
 			if err != nil {
 				return nil, err
 			}
 			b := &backend{name: fmt.Sprintf("%s-%d", strings.ToLower(c.Class), i+1), class: c.Class, address: fmt.Sprintf("127.0.0.1:%d", port)}
 			b.speed = 1 / meanSeconds(c.Class, 12)
-			process, err := ps.start(b.name, program, "--engine", "emulator", "--emulate-class", c.Class, "--emulate-model", model,
+			process, err := ps.Start(b.name, program, "--engine", "emulator", "--emulate-class", c.Class, "--emulate-model", model,
 				"--slots", "1", "--queue", "100000", "--speed-up", strconv.FormatFloat(speedUp, 'g', -1, 64),
 				"--seed", strconv.Itoa(len(all)+1), "--listen", b.address, "--log-level", "warn", "--ffmpeg", "off")
 			if err != nil {
@@ -63,10 +64,10 @@ func startPool(ctx context.Context, ps *processes, program string, p pool, speed
 		}
 	}
 	for _, b := range all {
-		if err := started[b].ready(ctx, "http://"+b.address+"/health"); err != nil {
+		if err := started[b].Ready(ctx, "http://"+b.address+"/health"); err != nil {
 			return nil, err
 		}
-		text, err := get(ctx, "http://"+b.address+"/load-report")
+		text, err := stage.Get(ctx, "http://"+b.address+"/load-report")
 		if err != nil {
 			return nil, err
 		}
@@ -113,7 +114,7 @@ func (p pool) capacity(lengths bench.Lengths, speedUp float64) float64 {
 func busySeconds(ctx context.Context, all []*backend) (float64, error) {
 	total := 0.0
 	for _, b := range all {
-		text, err := get(ctx, "http://"+b.address+"/metrics")
+		text, err := stage.Get(ctx, "http://"+b.address+"/metrics")
 		if err != nil {
 			return 0, err
 		}
@@ -142,7 +143,7 @@ func idle(ctx context.Context, all []*backend) error {
 	defer ticker.Stop()
 	for _, b := range all {
 		for {
-			text, err := get(ctx, "http://"+b.address+"/load-report")
+			text, err := stage.Get(ctx, "http://"+b.address+"/load-report")
 			if err != nil {
 				return err
 			}

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/whisperpool/whisperpool/cmd/stage"
 	"github.com/whisperpool/whisperpool/cmd/whisperpool/bench"
 )
 
@@ -22,12 +23,12 @@ const (
 
 // proxyCost is what is measured of each way.
 type proxyCost struct {
-	Started time.Time  `json:"started"`
-	Version string     `json:"version"`
-	Machine machine    `json:"machine"`
-	Bytes   int64      `json:"upload_bytes"`
-	Clients int        `json:"clients"`
-	Ways    []*wayCost `json:"ways"`
+	Started time.Time     `json:"started"`
+	Version string        `json:"version"`
+	Machine stage.Machine `json:"machine"`
+	Bytes   int64         `json:"upload_bytes"`
+	Clients int           `json:"clients"`
+	Ways    []*wayCost    `json:"ways"`
 }
 
 // wayCost has a figure for each repetition.
@@ -55,8 +56,8 @@ func (o options) proxying(ctx context.Context, out, say io.Writer) error {
 		return err
 	}
 	defer backend.stop()
-	ps := &processes{dir: filepath.Join(o.out, "logs", "proxying")}
-	defer ps.stop()
+	ps := &stage.Processes{Dir: filepath.Join(o.out, "logs", "proxying")}
+	defer ps.Stop()
 	ways, err := startWays(ctx, ps, o.whisperpool, backend.address)
 	if err != nil {
 		return err
@@ -67,7 +68,7 @@ func (o options) proxying(ctx context.Context, out, say io.Writer) error {
 	}
 	audio := bench.NewSpeech(lengths, bench.PCM)
 	cost := proxyCost{
-		Started: time.Now(), Version: version(o.whisperpool, "version"), Machine: thisMachine(),
+		Started: time.Now(), Version: stage.Version(o.whisperpool, "version"), Machine: stage.ThisMachine(),
 		Bytes: audio.Clip(bench.Job{Seconds: 5}).Size, Clients: clients,
 	}
 	for _, w := range ways {
@@ -90,7 +91,7 @@ func (o options) proxying(ctx context.Context, out, say io.Writer) error {
 // way is a way to the responder.
 type way struct {
 	url     string
-	process *process // nil: none
+	process *stage.Process // nil: none
 	cost    *wayCost
 }
 
@@ -101,14 +102,14 @@ func proxyingCaddyfile(port int, handler string) string {
 	return fmt.Sprintf("%shttp://127.0.0.1:%d {\n\tbind 127.0.0.1\n\t@up path /up\n\trespond @up 200\n%s}\n", caddyHead, port, handler)
 }
 
-func startWays(ctx context.Context, ps *processes, program, backend string) ([]way, error) {
+func startWays(ctx context.Context, ps *stage.Processes, program, backend string) ([]way, error) {
 	ways := []way{{url: "http://" + backend, cost: &wayCost{Way: direct}}}
 	for _, w := range []struct{ name, handler string }{
 		{reverseProxy, "\treverse_proxy " + backend + " {\n\t\trequest_buffers 64MiB\n\t}\n"},
 		{streaming, "\treverse_proxy " + backend + "\n"},
 		{ours, "\twhisper_pool {\n\t\tbackend " + backend + " {\n\t\t\tkind openai\n\t\t\tslots 64\n\t\t}\n\t\tdefault_model base\n\t}\n"},
 	} {
-		port, err := freePort()
+		port, err := stage.FreePort()
 		if err != nil {
 			return nil, err
 		}
@@ -123,20 +124,20 @@ func startWays(ctx context.Context, ps *processes, program, backend string) ([]w
 }
 
 // startCaddy starts the program with a Caddyfile whose site answers /up at a port.
-func startCaddy(ctx context.Context, ps *processes, name, program, caddyfile string, port int) (*process, string, error) {
-	dir := filepath.Join(ps.dir, name)
+func startCaddy(ctx context.Context, ps *stage.Processes, name, program, caddyfile string, port int) (*stage.Process, string, error) {
+	dir := filepath.Join(ps.Dir, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, "", err
 	}
 	if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(caddyfile), 0o644); err != nil {
 		return nil, "", err
 	}
-	p, err := ps.start(name, program, "run", "--config", "Caddyfile")
+	p, err := ps.Start(name, program, "run", "--config", "Caddyfile")
 	if err != nil {
 		return nil, "", err
 	}
 	url := fmt.Sprintf("http://127.0.0.1:%d", port)
-	return p, url, p.ready(ctx, url+"/up")
+	return p, url, p.Ready(ctx, url+"/up")
 }
 
 // measure asks with one client, for the latency, and then with many.
@@ -155,12 +156,12 @@ func (w way) measure(ctx context.Context, audio bench.Audio, clients int, each t
 		return fmt.Errorf("%s does not serve: see the logs", w.cost.Way)
 	}
 	one := run(bench.Load{Clients: 1, Duration: each / 2})
-	before, machine := w.seconds(), cpuNow()
+	before, machine := w.seconds(), stage.CPUNow()
 	many := run(bench.Load{Clients: clients, Duration: each})
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	_, others := cpuNow().since(machine)
+	_, others := stage.CPUNow().Since(machine)
 	c := w.cost
 	c.Rate, c.Others = append(c.Rate, many.Rate), append(c.Others, others)
 	c.P50, c.P99 = append(c.P50, one.Latency.P50), append(c.P99, one.Latency.P99)
@@ -173,7 +174,7 @@ func (w way) seconds() float64 {
 	if w.process == nil {
 		return 0
 	}
-	return familySeconds(w.process.cmd.Process.Pid)
+	return stage.FamilySeconds(w.process.Pid())
 }
 
 func (c proxyCost) text(w io.Writer) {

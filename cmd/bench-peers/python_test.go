@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/whisperpool/whisperpool/cmd/stage"
 )
 
 func TestInterpretersAreRead(t *testing.T) {
@@ -91,8 +93,8 @@ func TestPeersThatDoNotStartAreNamed(t *testing.T) {
 	if err := os.WriteFile(broken, []byte("#!/bin/sh\necho no module named ray\nexit 1\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	ps := &processes{dir: t.TempDir()}
-	defer ps.stop()
+	ps := &stage.Processes{Dir: t.TempDir()}
+	defer ps.Stop()
 	paths := map[string]string{"whisperpool": "/none", "ray": broken, "skyserve": ""}
 	all, skipped, err := startPeers(t.Context(), ps, onRequest, paths, cards2())
 	text := strings.Join(skipped, "\n")

@@ -58,7 +58,7 @@ func startResponder(held bool) (*responder, error) {
 func (r *responder) release() { close(r.held) }
 
 func (r *responder) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if r.server.Shutdown(ctx) != nil {
 		_ = r.server.Close() // requests are still under way

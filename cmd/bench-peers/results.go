@@ -7,19 +7,20 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/whisperpool/whisperpool/cmd/stage"
 	"github.com/whisperpool/whisperpool/cmd/whisperpool/bench"
 )
 
 // results are what is kept of a comparison.
 type results struct {
-	Started time.Time `json:"started"`
-	Took    string    `json:"took"`
-	Version string    `json:"version"` // of whisperpool
-	Machine machine   `json:"machine"`
-	Model   string    `json:"model"`
-	SpeedUp float64   `json:"speed_up"`
-	Series  []*series `json:"series"`
-	Notes   []string  `json:"notes,omitempty"`
+	Started time.Time     `json:"started"`
+	Took    string        `json:"took"`
+	Version string        `json:"version"` // of whisperpool
+	Machine stage.Machine `json:"machine"`
+	Model   string        `json:"model"`
+	SpeedUp float64       `json:"speed_up"`
+	Series  []*series     `json:"series"`
+	Notes   []string      `json:"notes,omitempty"`
 }
 
 // line sums up a series: medians over the repetitions, and how far these were apart.
@@ -170,7 +171,7 @@ func (r results) doubts() []string {
 			all++
 			busiest = max(busiest, one.Others)
 			latest = max(latest, one.Summary.Generator.Late())
-			if one.Others > othersMost {
+			if one.Others > stage.OthersMost {
 				busy++
 			}
 			if len(one.Summary.Doubts()) > 0 {
@@ -181,7 +182,7 @@ func (r results) doubts() []string {
 	var doubts []string
 	if busy > 0 {
 		doubts = append(doubts, fmt.Sprintf("programs of others used more than %.0f %% of the processors in %d of %d runs, up to %.0f %%: these are no figures to publish",
-			100*othersMost, busy, all, 100*busiest))
+			100*stage.OthersMost, busy, all, 100*busiest))
 	}
 	if late > 0 {
 		doubts = append(doubts, fmt.Sprintf("the generator was late by more than it should in %d of %d runs, up to %.1f ms (99th percentile)", late, all, 1000*latest))

@@ -1,4 +1,6 @@
-package main
+// Package stage starts the programs that a measurement compares, and says which machine they ran on
+// and what else it did meanwhile.
+package stage
 
 import (
 	"fmt"
@@ -10,20 +12,21 @@ import (
 	"strings"
 )
 
-// machine is where it was measured.
-type machine struct {
+// Machine is where it was measured.
+type Machine struct {
 	CPU    string  `json:"cpu"`
 	CPUs   int     `json:"cpus"`
 	Memory int64   `json:"memory_mb,omitempty"`
 	Load   float64 `json:"load_average"` // of a minute, at the beginning; -1 where the system does not tell
 }
 
-func (m machine) String() string {
+func (m Machine) String() string {
 	return fmt.Sprintf("%d x %s, load average %.1f at the beginning", m.CPUs, m.CPU, m.Load)
 }
 
-func thisMachine() machine {
-	m := machine{CPU: runtime.GOARCH, CPUs: runtime.NumCPU(), Load: loadAverage()}
+// ThisMachine is the one that this runs on.
+func ThisMachine() Machine {
+	m := Machine{CPU: runtime.GOARCH, CPUs: runtime.NumCPU(), Load: LoadAverage()}
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(text)) {
 			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
@@ -33,15 +36,15 @@ func thisMachine() machine {
 		}
 	}
 	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
-		if kb, err := kilobytes(string(text), "MemTotal:"); err == nil {
+		if kb, err := Kilobytes(string(text), "MemTotal:"); err == nil {
 			m.Memory = kb >> 10
 		}
 	}
 	return m
 }
 
-// loadAverage is that of the last minute, -1 where the system does not tell.
-func loadAverage() float64 {
+// LoadAverage is that of the last minute, -1 where the system does not tell.
+func LoadAverage() float64 {
 	load := -1.0
 	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
 		_, _ = fmt.Sscan(string(text), &load) // stays -1 when it is something else
@@ -49,8 +52,8 @@ func loadAverage() float64 {
 	return load
 }
 
-// kilobytes is the value of a line such as "VmHWM:  1234 kB".
-func kilobytes(text, name string) (int64, error) {
+// Kilobytes is the value of a line such as "VmHWM:  1234 kB".
+func Kilobytes(text, name string) (int64, error) {
 	for line := range strings.Lines(text) {
 		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == name && fields[2] == "kB" {
 			return strconv.ParseInt(fields[1], 10, 64)
@@ -59,8 +62,11 @@ func kilobytes(text, name string) (int64, error) {
 	return 0, fmt.Errorf("there is no line %s", name)
 }
 
-// cpuTimes are seconds of processor time since the system began to count.
-type cpuTimes struct {
+// OthersMost is the share of the processors that others may use before figures are not to be published.
+const OthersMost = 0.05
+
+// CPUTimes are seconds of processor time since the system began to count.
+type CPUTimes struct {
 	all, busy float64 // of the processors that this program may use
 	ours      float64 // of this program and of all that descend from it
 }
@@ -68,16 +74,16 @@ type cpuTimes struct {
 // ticksPerSecond is USER_HZ, which is 100 on every architecture that Go runs on.
 const ticksPerSecond = 100
 
-// cpuNow reads them; all are 0 where the system does not tell. Others that are kept on other
+// CPUNow reads them; all are 0 where the system does not tell. Others that are kept on other
 // processors (taskset) hardly disturb what is measured, so only those that we may use count.
-func cpuNow() cpuTimes {
+func CPUNow() CPUTimes {
 	stat, err1 := os.ReadFile("/proc/stat")
 	status, err2 := os.ReadFile("/proc/self/status")
 	if err1 != nil || err2 != nil {
-		return cpuTimes{}
+		return CPUTimes{}
 	}
 	t := processorTimes(string(stat), allowedProcessors(string(status)))
-	t.ours = familySeconds(os.Getpid())
+	t.ours = FamilySeconds(os.Getpid())
 	return t
 }
 
@@ -107,8 +113,8 @@ func allowedProcessors(status string) map[int]bool {
 
 // processorTimes adds up the lines of /proc/stat of those processors:
 // "cpu0 user nice system idle iowait irq softirq steal", and guest times that are in user already.
-func processorTimes(stat string, of map[int]bool) cpuTimes {
-	var t cpuTimes
+func processorTimes(stat string, of map[int]bool) CPUTimes {
+	var t CPUTimes
 	for line := range strings.Lines(stat) {
 		fields := strings.Fields(line)
 		if len(fields) == 0 {
@@ -132,8 +138,8 @@ func processorTimes(stat string, of map[int]bool) cpuTimes {
 	return t
 }
 
-// familySeconds is the processor time of a process and of its descendants that live.
-func familySeconds(pid int) float64 {
+// FamilySeconds is the processor time of a process and of its descendants that live.
+func FamilySeconds(pid int) float64 {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is right
 	parent, used := map[int]int{}, map[int]float64{}
 	for _, path := range stats {
@@ -177,9 +183,9 @@ func parseStat(text string) (id, parent int, seconds float64, ok bool) {
 	return id, parent, (user + system) / ticksPerSecond, ok
 }
 
-// others is the share of the processors that programs of others used between two moments,
-// and own the share that this comparison did.
-func (t cpuTimes) since(before cpuTimes) (own, others float64) {
+// Since is the share of the processors that programs of others used between two moments, and own the
+// share that this program and all that it started did.
+func (t CPUTimes) Since(before CPUTimes) (own, others float64) {
 	all := t.all - before.all
 	if all <= 0 {
 		return 0, 0

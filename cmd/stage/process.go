@@ -1,4 +1,4 @@
-package main
+package stage
 
 import (
 	"cmp"
@@ -21,26 +21,29 @@ const (
 	stopWithin  = 10 * time.Second // for a program to end by itself when it is told to
 )
 
-// processes are the programs that were started, to be stopped in the opposite order. Each works in a
-// folder of its own below dir, where its log is.
-type processes struct {
-	dir string
-	all []*process
+// Processes are the programs that were started, to be stopped in the opposite order. Each works in a
+// folder of its own below Dir, where its log is.
+type Processes struct {
+	Dir string
+	Env []string // besides the little that every program gets
+	all []*Process
 }
 
-type process struct {
+// Process is one of them.
+type Process struct {
 	name  string
 	cmd   *exec.Cmd
 	log   string
 	ended chan struct{}
 
-	within time.Duration // it has to be ready; 0: readyWithin
+	// Within is how long it has to be ready. 0: half a minute.
+	Within time.Duration
 }
 
-// start runs a program. Its folders for data and configuration are its own, so that nothing is found
+// Start runs a program. Its folders for data and configuration are its own, so that nothing is found
 // of other runs.
-func (ps *processes) start(name, path string, args ...string) (*process, error) {
-	dir := filepath.Join(ps.dir, name)
+func (ps *Processes) Start(name, path string, args ...string) (*Process, error) {
+	dir := filepath.Join(ps.Dir, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -49,10 +52,11 @@ func (ps *processes) start(name, path string, args ...string) (*process, error) 
 		return nil, err
 	}
 	defer log.Close()
-	p := &process{name: name, log: log.Name(), ended: make(chan struct{})}
-	p.cmd = exec.Command(path, args...) //nolint:noctx // stop ends them, in order
+	p := &Process{name: name, log: log.Name(), ended: make(chan struct{})}
+	p.cmd = exec.Command(path, args...) //nolint:noctx // Stop ends them, in order
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, log, log
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir}
+	p.cmd.Env = append(p.cmd.Env, ps.Env...)
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", name, err)
 	}
@@ -64,16 +68,16 @@ func (ps *processes) start(name, path string, args ...string) (*process, error) 
 	return p, nil
 }
 
-// stop ends all of them, the last first, and waits until they have.
-func (ps *processes) stop() {
+// Stop ends all of them, the last first, and waits until they have.
+func (ps *Processes) Stop() {
 	for i := len(ps.all) - 1; i >= 0; i-- {
-		ps.all[i].stop()
+		ps.all[i].Stop()
 	}
 	ps.all = nil
 }
 
-// stop ends one, and waits until it has. It may have ended already.
-func (p *process) stop() {
+// Stop ends one, and waits until it has. It may have ended already.
+func (p *Process) Stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.ended:
@@ -83,14 +87,14 @@ func (p *process) stop() {
 	}
 }
 
-// ready waits until url answers 200; the error has the end of the program's log.
-func (p *process) ready(ctx context.Context, url string) error {
-	within, cancel := context.WithTimeout(ctx, cmp.Or(p.within, readyWithin))
+// Ready waits until url answers 200; the error has the end of the program's log.
+func (p *Process) Ready(ctx context.Context, url string) error {
+	within, cancel := context.WithTimeout(ctx, cmp.Or(p.Within, readyWithin))
 	defer cancel()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		if _, err := get(within, url); err == nil {
+		if _, err := Get(within, url); err == nil {
 			return nil
 		}
 		select {
@@ -103,7 +107,10 @@ func (p *process) ready(ctx context.Context, url string) error {
 	}
 }
 
-func (p *process) lastWords() string {
+// Pid is its id, by which [FamilySeconds] and /proc know it.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+func (p *Process) lastWords() string {
 	const most = 600
 	text, err := os.ReadFile(p.log)
 	if err != nil {
@@ -117,8 +124,8 @@ func (p *process) lastWords() string {
 
 var asking = &http.Client{Timeout: 5 * time.Second}
 
-// get is the body of a 200 answer.
-func get(ctx context.Context, url string) ([]byte, error) {
+// Get is the body of a 200 answer.
+func Get(ctx context.Context, url string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
@@ -138,8 +145,8 @@ func get(ctx context.Context, url string) ([]byte, error) {
 	return body, nil
 }
 
-// freePort is a port of the loopback interface that nobody listened on a moment ago.
-func freePort() (int, error) {
+// FreePort is a port of the loopback interface that nobody listened on a moment ago.
+func FreePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // no name is looked up
 	if err != nil {
 		return 0, err
@@ -148,24 +155,25 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// find is the path of a program: on PATH, or where Debian puts servers.
-func find(name string) (string, error) {
+// Find is the path of a program: on PATH, or where Debian puts servers.
+func Find(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
 	}
-	if path := filepath.Join("/usr/sbin", name); isProgram(path) {
+	if path := filepath.Join("/usr/sbin", name); IsProgram(path) {
 		return path, nil
 	}
 	return "", fmt.Errorf("%s is not installed", name)
 }
 
-func isProgram(path string) bool {
+// IsProgram tells whether a file can be run.
+func IsProgram(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// version is the first line that a program prints about itself.
-func version(path string, args ...string) string {
+// Version is the first line that a program prints about itself.
+func Version(path string, args ...string) string {
 	text, err := exec.Command(path, args...).CombinedOutput() //nolint:noctx // it ends at once
 	var failed *exec.ExitError
 	if err != nil && !errors.As(err, &failed) {
