@@ -35,9 +35,21 @@ type Config struct {
 	TempDir string
 	// Grace is how long jobs may go on after the server was told to stop. 0: 30 s.
 	Grace time.Duration
+	// Library is the models that can be loaded on demand, the first being the default. nil: only the
+	// engine that the server is given.
+	Library Library
+	// MemoryMax is how many bytes all loaded models may take, weights and slots. 0: most of what is
+	// free on the device, or in the machine, once the first model is loaded.
+	MemoryMax int64
+	// UnloadAfter is how long a model of the Library stays loaded that nobody uses. 0: the default
+	// model for ever, others for 10 minutes. Negative: all for ever.
+	UnloadAfter time.Duration
 	// Log gets what operators should know: never audio, file names or transcripts. nil: nothing.
 	Log *slog.Logger
 }
+
+// unloadAfterDefault is how long models other than the default one stay, unless configured.
+const unloadAfterDefault = 10 * time.Minute
 
 // Limits that operators have no reason to choose.
 const (
@@ -62,6 +74,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("the longest audio must be more than %v", c.AudioMax)
 	case c.BeamSizeMax < 0 || c.BeamSizeMax > 8:
 		return c, errors.New("the largest beam size must be within 1 and 8, since whisper.cpp has room for 8 decoders")
+	case c.MemoryMax < 0:
+		return c, fmt.Errorf("the memory of models must be more than %d bytes", c.MemoryMax)
 	case c.Grace < 0:
 		return c, fmt.Errorf("the time to finish must not be %v", c.Grace)
 	}

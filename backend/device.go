@@ -2,21 +2,27 @@ package backend
 
 import (
 	"errors"
-	"fmt"
-	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/whisperpool/whisperpool/gpu"
 	"github.com/whisperpool/whisperpool/transcript"
 )
 
-// device is a loaded engine with its slots.
+// device is a loaded model: an engine, what it is and who uses it.
 type device struct {
 	engine Transcriber
-	info   EngineInfo
+	info   EngineInfo // as it was when the model was loaded
 	class  gpu.Class
-	slots  *slots
 	since  time.Time
+	bytes  int64        // of memory that it takes, measured where the engine can, else estimated
+	free   atomic.Int64 // bytes of its device's memory that are free, as last looked at; 0: not known
+	lane   lane
+
+	// Guarded by shelf.mu.
+	users   int       // jobs that hold it: it is not unloaded while there are any
+	used    time.Time // when the last of them let go
+	leaving bool      // makes room for another: new jobs wait until it is gone
 }
 
 // emulatorEngine is the name by which the emulator says what it is.
@@ -26,22 +32,28 @@ func (d *device) emulator() bool { return d.info.Engine == emulatorEngine }
 
 // translates: English-only models have nothing to translate from, and turbo was not trained to (it
 // answers in the language that is spoken).
-func (d *device) translates() bool {
-	family, _ := gpu.FamilyOf(d.info.Model)
-	return d.info.Multilingual && family != gpu.Turbo
+func (d *device) translates() bool { return translates(d.info.Model, d.info.Multilingual) }
+
+func translates(model string, multilingual bool) bool {
+	family, _ := gpu.FamilyOf(model)
+	return multilingual && family != gpu.Turbo
 }
 
-// Use gives the server its engine, from which moment it is ready. The server closes the engine when
-// it is shut down.
-func (s *Server) Use(engine Transcriber) error {
+// newDevice takes an engine that was just made.
+func (s *Server) newDevice(engine Transcriber, estimate int64) (*device, error) {
 	info := engine.Info()
 	if info.Slots < 1 || info.Model == "" {
-		return errors.New("the engine has no slots or no model")
+		return nil, errors.New("the engine has no slots or no model")
 	}
+	now := time.Now()
 	d := &device{
-		engine: engine, info: info, since: time.Now(),
-		class: gpu.ParseClass(s.cfg.GPUClass), slots: newSlots(info.Slots, s.cfg.Queue),
+		engine: engine, info: info, since: now, used: now, class: gpu.ParseClass(s.cfg.GPUClass),
+		bytes: estimate, lane: lane{limit: info.Slots},
 	}
+	if info.Bytes > 0 {
+		d.bytes = int64(info.Bytes)
+	}
+	d.free.Store(int64(info.DeviceFree))
 	found, _ := gpu.FromDevice(info.Device)
 	switch {
 	case d.class == "":
@@ -52,22 +64,29 @@ func (s *Server) Use(engine Transcriber) error {
 			"gpu_class", d.class, "device", info.Device)
 		d.class = gpu.CPU
 	}
+	return d, nil
+}
+
+// Use gives the server its engine, from which moment it is ready. The server closes the engine when
+// it is shut down. Where there is a [Library], what it has besides is loaded on demand.
+func (s *Server) Use(engine Transcriber) error {
+	d, err := s.newDevice(engine, 0)
+	if err != nil {
+		return err
+	}
 	if !s.device.CompareAndSwap(nil, d) {
 		return errors.New("the server has an engine already")
 	}
+	s.slots.resize(d.info.Slots)
+	s.shelf.first(d)
 	s.metrics.useDevice(d, s.cfg.Version)
-	s.log.Info("ready", "model", info.Model, "engine", info.Engine, "device", info.Device,
-		"gpu_class", d.class, "slots", info.Slots, "threads", info.Threads)
+	s.log.Info("ready", "model", d.info.Model, "engine", d.info.Engine, "device", d.info.Device,
+		"gpu_class", d.class, "slots", d.info.Slots, "threads", d.info.Threads)
 	return nil
 }
 
 // adapt checks that the model can do what is asked, and completes the parameters for it.
 func (d *device) adapt(p *transcript.Params) *transcript.Error {
-	if p.API == transcript.OpenAI { // whisper.cpp's server ignores the model
-		if refusal := d.serves(p.Model); refusal != nil {
-			return refusal
-		}
-	}
 	if p.Task == transcript.Translate && !d.translates() {
 		return transcript.Invalid("model", "unsupported_task",
 			"The model %q does not translate; send the audio to /v1/audio/transcriptions.", d.info.Model)
@@ -81,15 +100,4 @@ func (d *device) adapt(p *transcript.Params) *transcript.Error {
 	}
 	p.Language = "en" // detection on an English-only model yields nonsense
 	return nil
-}
-
-// serves refuses a model that is not the served one, by its id or a name that means the default.
-func (d *device) serves(model string) *transcript.Error {
-	if model == d.info.Model || transcript.MeansDefault(model) && model != "" {
-		return nil
-	}
-	return &transcript.Error{
-		Status: http.StatusNotFound, Type: "invalid_request_error", Param: "model", Code: "model_not_found", Final: true,
-		Message: fmt.Sprintf("The model %s does not exist here; there is %q.", transcript.Quote(model), d.info.Model),
-	}
 }

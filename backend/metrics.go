@@ -2,6 +2,7 @@ package backend
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -19,6 +20,8 @@ type metrics struct {
 	inference prometheus.Histogram
 	audio     prometheus.Counter
 	aborts    prometheus.Counter
+	loads     prometheus.Histogram
+	unloads   prometheus.Counter
 	slots     prometheus.Gauge
 	busy      prometheus.Gauge
 	queued    prometheus.Gauge
@@ -50,6 +53,8 @@ func newMetrics() *metrics {
 		inference: histogram("whisper_backend_inference_seconds", "Time that successful jobs held a slot."),
 		audio:     counter("whisper_backend_audio_seconds_total", "Audio that was transcribed."),
 		aborts:    counter("whisper_backend_aborts_total", "Jobs that were stopped in their slot, because the client left or the server shut down."),
+		loads:     histogram("whisper_backend_model_load_seconds", "Time that loading a model took."),
+		unloads:   counter("whisper_backend_model_unloads_total", "Models that were unloaded, to make room or because nobody used them."),
 		slots:     gauge("whisper_backend_slots", "Jobs that can run side by side; 0 while the model loads."),
 		busy:      gauge("whisper_backend_busy", "Slots that are taken."),
 		queued:    gauge("whisper_backend_queued", "Jobs that wait for a decoder or a slot."),
@@ -58,7 +63,7 @@ func newMetrics() *metrics {
 			Name: "whisper_backend_info", Help: "What the server is, in its labels; always 1.",
 		}, []string{"version", "engine", "model", "gpu_class", "device"}),
 	}
-	m.registry.MustRegister(m.requests, m.queue, m.decode, m.inference, m.audio, m.aborts,
+	m.registry.MustRegister(m.requests, m.queue, m.decode, m.inference, m.audio, m.aborts, m.loads, m.unloads,
 		m.slots, m.busy, m.queued, m.ready, m.info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, outcome := range outcomes { // a rate needs the zero before the first
@@ -108,14 +113,16 @@ func (m *metrics) observe(outcome string, j *job) {
 }
 
 func (m *metrics) useDevice(d *device, version string) {
-	m.slots.Set(float64(d.info.Slots))
 	m.info.WithLabelValues(version, d.info.Engine, d.info.Model, string(d.class), d.info.Device).Set(1)
 }
+
+func (m *metrics) loaded(took time.Duration) { m.loads.Observe(took.Seconds()) }
 
 // collecting brings the gauges up to date before they are read.
 func (s *Server) collecting(next http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		report := s.Report()
+		s.metrics.slots.Set(float64(report.Slots))
 		s.metrics.busy.Set(float64(report.Busy))
 		s.metrics.queued.Set(float64(report.Queued))
 		s.metrics.ready.Set(0)

@@ -58,8 +58,8 @@ func (s *Server) Report() Report {
 		return r
 	}
 	r.Ready = !r.Draining
-	r.Slots = d.info.Slots
-	r.Busy, r.Queued = d.slots.load()
+	r.Slots = s.slots.now()
+	r.Busy, r.Queued = s.slots.load()
 	r.GPUClass, r.Engine, r.Device = string(d.class), d.info.Engine, d.info.Device
 	r.Emulator = d.emulator()
 	r.Models = append(r.Models, ReportModel{
@@ -77,8 +77,8 @@ func (s *Server) setLoadHeaders(h http.Header) {
 	h.Set(InstanceHeader, s.instance)
 	slots, busy, queued := 0, 0, 0
 	if d := s.device.Load(); d != nil {
-		slots = d.info.Slots
-		busy, queued = d.slots.load()
+		slots = s.slots.now()
+		busy, queued = s.slots.load()
 		if d.emulator() {
 			h.Set(EmulatorHeader, "true")
 		}

@@ -104,34 +104,43 @@ func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) {
 type model struct {
 	ID      string `json:"id"`
 	Object  string `json:"object"`  // "model"
-	Created int64  `json:"created"` // when it was loaded, Unix time
+	Created int64  `json:"created"` // when the server was started, Unix time
 	OwnedBy string `json:"owned_by"`
 }
 
-func (d *device) model() model {
-	return model{ID: d.info.Model, Object: "model", Created: d.since.Unix(), OwnedBy: "whisperpool"}
+// entry is the list's entry of a model, loaded or not.
+func (s *Server) entry(m Model) model {
+	return model{ID: m.ID, Object: "model", Created: s.since.Unix(), OwnedBy: "whisperpool"}
 }
 
 func (s *Server) serveModels(w http.ResponseWriter, r *http.Request) {
-	d, refusal := s.loaded()
-	if refusal != nil {
+	if _, refusal := s.loaded(); refusal != nil {
 		s.refuse(w, r, refusal, false)
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": []model{d.model()}})
+	known := s.shelf.known()
+	data := make([]model, 0, len(known))
+	for _, m := range known {
+		data = append(data, s.entry(m))
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": data})
 }
 
 func (s *Server) serveModel(w http.ResponseWriter, r *http.Request) {
-	d, refusal := s.loaded()
+	_, refusal := s.loaded()
+	var m Model
 	if refusal == nil {
 		id := strings.TrimPrefix(r.URL.Path, modelPrefix)
-		refusal = d.serves(id)
+		known := false
+		if m, known = s.shelf.find(id); !known || id == "" {
+			refusal = s.shelf.unknown(id)
+		}
 	}
 	if refusal != nil {
 		s.refuse(w, r, refusal, false)
 		return
 	}
-	writeJSON(w, http.StatusOK, d.model())
+	writeJSON(w, http.StatusOK, s.entry(m))
 }
 
 // loaded is the device, or the refusal while there is none: a list without models, or one that

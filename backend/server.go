@@ -15,16 +15,19 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// Server is the HTTP API in front of one engine.
+// Server is the HTTP API in front of one device, with the models on it.
 type Server struct {
 	cfg      Config
 	log      *slog.Logger
 	instance string
+	since    time.Time
 	metrics  *metrics
 	routes   routes
 	stall    time.Duration // longest pause within an upload
 
-	device   atomic.Pointer[device] // nil while the model is loading
+	device   atomic.Pointer[device] // the first that was loaded, which tells what the server runs on; nil until it is
+	shelf    *shelf                 // the models
+	slots    *slots                 // places on the device, which all models share
 	gate     *gate                  // transcription requests
 	uploads  atomic.Int64           // requests whose body is being read
 	memory   *semaphore.Weighted    // bytes of uploads in memory
@@ -42,12 +45,13 @@ func New(cfg Config, engine Transcriber) (*Server, error) {
 	id := make([]byte, 8)
 	_, _ = rand.Read(id) // never fails, by its contract
 	s := &Server{
-		cfg: cfg, log: cfg.Log, instance: hex.EncodeToString(id), metrics: newMetrics(),
-		gate: newGate(), stall: uploadStall,
+		cfg: cfg, log: cfg.Log, instance: hex.EncodeToString(id), since: time.Now(), metrics: newMetrics(),
+		gate: newGate(), stall: uploadStall, slots: newSlots(0, cfg.Queue),
 		memory:   semaphore.NewWeighted(uploadMemoryAll),
 		decoders: semaphore.NewWeighted(int64(cfg.Decoders)),
 		decoded:  semaphore.NewWeighted(decodedSecondsMax(cfg)),
 	}
+	s.shelf = newShelf(s, cfg.Library)
 	s.routes = s.newRoutes()
 	if engine != nil {
 		if err := s.Use(engine); err != nil {
@@ -129,8 +133,5 @@ func (s *Server) drain(server *http.Server, abort context.CancelCauseFunc) error
 	case <-time.After(answered):
 		return fmt.Errorf("%d requests did not stop", s.gate.count())
 	}
-	if d := s.device.Load(); d != nil {
-		return d.engine.Close()
-	}
-	return nil
+	return s.shelf.shut()
 }

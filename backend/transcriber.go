@@ -79,6 +79,7 @@ type Model struct {
 	ID           string
 	Path         string // of its file; "" where there is none
 	Bytes        int64  // that its weights take in memory, about the file's size
+	SlotBytes    int64  // that each slot takes besides, about; 0: not known
 	Multilingual bool
 	Translates   bool // to English
 }

@@ -36,8 +36,7 @@ func (s *Server) attend(w http.ResponseWriter, r *http.Request, api transcript.A
 		}
 	}()
 	// 1. What can be refused without reading the upload.
-	d, refusal := s.admit()
-	if refusal != nil {
+	if refusal = s.admit(); refusal != nil {
 		return t, refusal
 	}
 	// 2. The upload, which may be slow, and so holds nothing that others need.
@@ -53,14 +52,23 @@ func (s *Server) attend(w http.ResponseWriter, r *http.Request, api transcript.A
 	if refusal != nil {
 		return t, refusal
 	}
+	wanted := j.params.Model
+	if api == transcript.WhisperServer { // which ignores the model
+		wanted = ""
+	}
+	d, release, refusal := s.model(r.Context(), wanted)
+	if refusal != nil {
+		return t, refusal
+	}
+	defer release()
 	if refusal = d.adapt(&j.params); refusal != nil {
 		return t, refusal
 	}
 	// 4. A place in the queue, so that what waits, decoded or not, is bounded.
-	if !d.slots.enter() {
-		return t, s.queueFull(d)
+	if !s.slots.enter() {
+		return t, s.queueFull()
 	}
-	defer d.slots.leave()
+	defer s.slots.leave()
 	// 5. Decoding, before a slot is taken: the device never waits for it.
 	defer func() { s.decoded.Release(j.held) }()
 	if refusal = s.decodeAudio(r.Context(), j); refusal != nil {
@@ -71,17 +79,16 @@ func (s *Server) attend(w http.ResponseWriter, r *http.Request, api transcript.A
 }
 
 // admit refuses before the body is read while the server cannot or will not work.
-func (s *Server) admit() (*device, *transcript.Error) {
-	d := s.device.Load()
+func (s *Server) admit() *transcript.Error {
 	switch {
 	case s.gate.closed():
-		return nil, s.shuttingDown()
-	case d == nil:
-		return nil, s.loading()
-	case d.slots.full():
-		return nil, s.queueFull(d)
+		return s.shuttingDown()
+	case s.device.Load() == nil:
+		return s.loading()
+	case s.slots.full():
+		return s.queueFull()
 	}
-	return d, nil
+	return nil
 }
 
 func (s *Server) loading() *transcript.Error {
@@ -92,9 +99,9 @@ func (s *Server) shuttingDown() *transcript.Error {
 	return transcript.Unavailable("shutting_down", time.Second, "The server is shutting down.")
 }
 
-func (s *Server) queueFull(d *device) *transcript.Error {
-	return transcript.Unavailable("queue_full", d.slots.retryAfter(),
-		"All %d slots are busy and %d jobs wait already.", d.info.Slots, s.cfg.Queue)
+func (s *Server) queueFull() *transcript.Error {
+	return transcript.Unavailable("queue_full", s.slots.retryAfter(),
+		"All %d slots are busy and %d jobs wait already.", s.slots.now(), s.cfg.Queue)
 }
 
 // receive reads the upload, unless more of them are under way than could ever be worked on soon.
@@ -196,7 +203,7 @@ func (s *Server) decodeRefusal(ctx context.Context, err error) *transcript.Error
 // infer waits for a slot and transcribes in it.
 func (s *Server) infer(ctx context.Context, d *device, j *job) (t transcript.Transcript, refusal *transcript.Error) {
 	waiting := time.Now()
-	err := d.slots.acquire(ctx)
+	err := s.slots.acquire(ctx, &d.lane)
 	j.queue += time.Since(waiting)
 	if err != nil {
 		return t, s.interrupted(ctx)
@@ -205,9 +212,9 @@ func (s *Server) infer(ctx context.Context, d *device, j *job) (t transcript.Tra
 	defer func() {
 		j.inference = time.Since(started)
 		if refusal == nil {
-			d.slots.observe(j.inference)
+			s.slots.observe(j.inference)
 		}
-		d.slots.release()
+		s.slots.release(&d.lane)
 	}()
 	result, err := d.engine.Transcribe(ctx, Job{Samples: j.samples, Params: j.params})
 	t = result.Transcript
