@@ -70,7 +70,9 @@ func (s *Scheduler) begin(j *job, b *backend, guess time.Duration) *attempt {
 	b.start(a, s.now)
 	b.lastModel = j.class.modelIndex
 	a.expect()
-	s.watchAt = min(s.watchAt, a.late(), a.overdue())
+	if s.watchAt = min(s.watchAt, a.late(), a.overdue()); a.expected == 0 {
+		s.watchAt = min(s.watchAt, s.now.Add(giveUpUnsure))
+	}
 	s.attempts[a.id] = a
 	j.running = append(j.running, a)
 	j.attempts++
@@ -129,25 +131,29 @@ func (s *Scheduler) giveUpAfter(a *attempt, last bool) time.Duration {
 
 // unknownTimeout is how long an attempt of a client's job may take where nothing was seen of its backend.
 func (s *Scheduler) unknownTimeout(a *attempt) time.Duration {
-	audio, class := a.job.AudioSeconds, a.job.class
-	most := giveUpUnknown + duration(giveUpAudio*audio) + time.Duration(giveUpFactor*float64(a.guess))
-	slowest := 0.0
+	most := giveUpUnknown + duration(giveUpAudio*a.job.AudioSeconds) + time.Duration(giveUpFactor*float64(a.guess))
+	if byPeers, known := s.timeoutByPeers(a); known {
+		most = min(most, byPeers)
+	}
+	return most
+}
+
+// timeoutByPeers is the same by what peers take that are well and known, if there are any.
+func (s *Scheduler) timeoutByPeers(a *attempt) (limit time.Duration, known bool) {
+	slowest, class := a.guess.Seconds(), a.job.class // the guess may come from a configured prior
 	for _, o := range class.serving {
 		if o == a.backend || !o.sound(s.now) || class.modelIndex >= len(o.speeds) || o.speeds[class.modelIndex] == nil {
 			continue
 		}
 		if speed := o.speeds[class.modelIndex]; speed.Observations() >= fewObservations {
-			slowest = max(slowest, speed.Theta(o.slots())*speed.Cost.Of(audio))
+			known = true
+			slowest = max(slowest, speed.Theta(o.slots())*speed.Cost.Of(a.job.AudioSeconds))
 		}
-	}
-	if slowest == 0 {
-		return most
 	}
 	if a.job.SizeGuessed {
 		slowest *= giveUpGuessed
 	}
-	slowest = max(slowest, a.guess.Seconds()) // which may come from a configured prior
-	return min(most, max(giveUpUnsure, duration(giveUpFactor*pessimism*slowest)))
+	return max(giveUpUnsure, duration(giveUpFactor*pessimism*slowest)), known
 }
 
 // tolerated is how long an attempt may take by what was seen of its backend.

@@ -105,4 +105,5 @@ type attempt struct {
 	timeout  time.Duration
 	areaThen float64 // of the backend when it started, see backend.area
 	aborted  bool
+	givenUp  bool // aborted since it took too long
 }

@@ -90,6 +90,9 @@ func (s *Scheduler) finish(id AttemptID, o Outcome) {
 	if o.Result == Aborted && !a.aborted {
 		panic(fmt.Sprintf("scheduler: attempt %d finished as aborted, and was not", id))
 	}
+	if o.Result == Aborted && a.givenUp && !a.job.canceled && a.job.decided == 0 {
+		o.Result = Failed
+	}
 	delete(s.attempts, id)
 	b, j := a.backend, a.job
 	b.stop(a, s.now)

@@ -215,6 +215,9 @@ func (s *Scheduler) watch() {
 
 func (s *Scheduler) watchOne(a *attempt) {
 	b := a.backend
+	if a.expected == 0 {
+		s.watchUnknown(a)
+	}
 	at := a.overdue()
 	if s.now < at {
 		if late := a.late(); s.now < late && (s.cfg.Trials || s.cfg.Hedge) {
@@ -232,6 +235,25 @@ func (s *Scheduler) watchOne(a *attempt) {
 	}
 	s.trip(b, Overdue, fmt.Sprintf("a job has run there for %v, predicted %v, and nothing else has come back",
 		s.now.Sub(a.started).Round(time.Second), a.expected.Round(10*time.Millisecond)))
+}
+
+// watchUnknown gives an attempt up that began when nothing was known of anybody, once a peer shows that it takes too
+// long. The driver ends it as one that is aborted, and it counts as one that failed.
+func (s *Scheduler) watchUnknown(a *attempt) {
+	if a.trial || a.aborted || a.speed.Observations() > 0 || a.job.committed || a.job.paid+1 >= s.cfg.Attempts {
+		return
+	}
+	limit, known := s.timeoutByPeers(a)
+	switch {
+	case !known:
+		s.watchAt = min(s.watchAt, s.now.Add(overdueAgain))
+	case limit >= a.timeout:
+	case s.now < a.started.Add(limit):
+		s.watchAt = min(s.watchAt, a.started.Add(limit))
+	default:
+		a.timeout, a.givenUp = s.now.Sub(a.started), true
+		s.abort(a)
+	}
 }
 
 // answeredSince says whether an attempt on the backend has succeeded since.
