@@ -100,6 +100,7 @@ type (
 		AvgLogprob       lenient[number]         `json:"avg_logprob"`
 		CompressionRatio lenient[number]         `json:"compression_ratio"`
 		NoSpeechProb     lenient[number]         `json:"no_speech_prob"`
+		Speaker          lenient[string]         `json:"speaker"`
 	}
 	jsonWord struct {
 		Word        lenient[string] `json:"word"`
@@ -163,12 +164,17 @@ func (t *Transcript) moment(x number) float64 {
 // fillSegments prefers the segments; where they hold no text the answer's own text does.
 func (a jsonAnswer) fillSegments(t *Transcript, api API) {
 	for i, s := range a.Segments.or(nil) {
+		var tokens []Word
+		if api == WhisperServer {
+			tokens = t.timedWords(s.Words.or(nil))
+		}
 		t.Segments = append(t.Segments, Segment{
 			ID: i, Seek: max(s.Seek.or(0), 0),
 			Start: t.moment(s.Start.or(0)), End: t.moment(s.End.or(0)),
 			Text: s.Text.or(""), Tokens: s.Tokens.or(nil),
 			Temperature: float64(s.Temperature.or(0)), AvgLogprob: float64(s.AvgLogprob.or(0)),
 			CompressionRatio: float64(s.CompressionRatio.or(0)), NoSpeechProb: float64(s.NoSpeechProb.or(0)),
+			Speaker: knownSpeaker(api, s.Speaker.or("")), Words: tokens,
 		})
 	}
 	if text := a.Text.or(""); t.Text() == "" && strings.TrimSpace(text) != "" {
@@ -180,6 +186,14 @@ func (a jsonAnswer) fillSegments(t *Transcript, api API) {
 	if api != WhisperServer && len(a.Segments.or(nil)) > 0 {
 		addSpaces(t.Segments)
 	}
+}
+
+// knownSpeaker is one of whisper.cpp's.
+func knownSpeaker(api API, speaker string) string {
+	if api == WhisperServer && (speaker == "0" || speaker == "1" || speaker == "?") {
+		return speaker
+	}
+	return ""
 }
 
 // fillWords takes the words at the top, or those nested in the segments.

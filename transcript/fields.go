@@ -178,9 +178,9 @@ func (f *fields) flag(name string, unset bool) bool {
 	switch strings.ToLower(text) {
 	case "", "null", "none":
 		return unset
-	case "true", "1", "yes", "y", "on":
+	case "true", "1", "yes", "y", "on", "t":
 		return true
-	case "false", "0", "no", "n", "off":
+	case "false", "0", "no", "n", "off", "f":
 		return false
 	}
 	f.refuse(name, codeInvalid, "%s is %s; send true or false.", name, Quote(text))

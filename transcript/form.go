@@ -44,9 +44,12 @@ func ParseForm(api API, task Task, form map[string][]string, limits Limits) (Par
 	f := &fields{form: form}
 	f.checkSizes()
 	p := Params{API: api, Task: task}
-	if api == WhisperServer {
+	switch api {
+	case WhisperServer:
 		f.parseInference(&p, limits)
-	} else {
+	case ASR:
+		f.parseASR(&p)
+	default:
 		f.parseOpenAI(&p)
 	}
 	if f.err != nil {
@@ -73,6 +76,9 @@ func (f *fields) parseOpenAI(p *Params) {
 	p.Prompt = lastBytes(f.text("prompt"), PromptBytesMax)
 	p.Temperature, _ = f.number("temperature", 0, 1)
 	p.Stream = f.flag("stream", false)
+	if len(f.form["vad_filter"]) > 0 { // not OpenAI's own: the faster-whisper servers have it
+		p.VAD.On = f.vadFilter()
+	}
 	for _, value := range f.list("timestamp_granularities") {
 		switch strings.TrimSpace(value) {
 		case "segment": // always part of verbose_json

@@ -67,10 +67,33 @@ func TestParseFormInference(t *testing.T) {
 		want Params
 	}{
 		"nothing": {nil, defaults},
-		"model and OpenAI's fields are ignored": {
-			form{"model": {"x"}, "stream": {"true"}, "timestamp_granularities[]": {"nonsense"}, "include[]": {"logprobs"}}, defaults,
+		"OpenAI's fields are ignored": {
+			form{"stream": {"true"}, "timestamp_granularities[]": {"nonsense"}, "include[]": {"logprobs"}}, defaults,
 		},
-		"features off":           {form{"vad": {"false"}, "diarize": {"0"}, "tinydiarize": {"no"}, "detect_language": {"n"}, "debug_mode": {""}, "vad_threshold": {"0.5"}}, defaults},
+		"the model is a wish":       {form{"model": {" x "}}, with(func(p *Params) { p.Model = "x" })},
+		"an unknown format is json": {form{"response_format": {"lrc"}}, defaults},
+		"features off": {
+			form{"diarize": {"0"}, "tinydiarize": {"no"}, "detect_language": {"n"}, "carry_initial_prompt": {"false"}, "debug_mode": {"true"}}, defaults,
+		},
+		"features on": {
+			form{"diarize": {"1"}, "tinydiarize": {"yes"}, "carry_initial_prompt": {"y"}, "vad": {"true"}},
+			with(func(p *Params) { p.Diarize, p.TinyDiarize, p.CarryPrompt, p.VAD.On = true, true, true, ptr(true) }),
+		},
+		"detect_language detects whatever language is given": {
+			form{"detect_language": {"true"}, "language": {"de"}}, with(func(p *Params) { p.Language, p.DetectOnly = "", true }),
+		},
+		"speech detection": {
+			form{
+				"vad": {"false"}, "vad_threshold": {"0.5"}, "vad_min_speech_duration_ms": {"250.7"}, "vad_min_silence_duration_ms": {"100"},
+				"vad_max_speech_duration_s": {"3.4028235e38"}, "vad_speech_pad_ms": {"30"}, "vad_samples_overlap": {"0.1"},
+			},
+			with(func(p *Params) {
+				p.VAD = VAD{
+					On: ptr(false), Threshold: ptr(0.5), MinSpeechMS: ptr(250), MinSilenceMS: ptr(100), MaxSpeechS: ptr(1e9),
+					SpeechPadMS: ptr(30), Overlap: ptr(0.1),
+				}
+			}),
+		},
 		"empty language detects": {form{"language": {""}}, with(func(p *Params) { p.Language = "" })},
 		"auto detects":           {form{"language": {"auto"}}, with(func(p *Params) { p.Language = "" })},
 		"translate":              {form{"translate": {"yes"}}, with(func(p *Params) { p.Task = Translate })},
@@ -97,6 +120,37 @@ func TestParseFormInference(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := ParseForm(WhisperServer, Transcribe, c.form, Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, c.want) {
+				t.Errorf("got  %+v\nwant %+v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestParseFormASR(t *testing.T) {
+	for name, c := range map[string]struct {
+		query form
+		want  Params
+	}{
+		"nothing": {nil, Params{API: ASR, Task: Transcribe, Format: Text}},
+		"as Bazarr asks": {
+			form{"task": {"translate"}, "language": {"de"}, "output": {"srt"}, "encode": {"false"}},
+			Params{API: ASR, Task: Translate, Format: SRT, Language: "de", PCM: true},
+		},
+		"everything": {
+			form{
+				"output": {"json"}, "word_timestamps": {"True"}, "vad_filter": {"t"}, "initial_prompt": {"names: Ann"}, "encode": {"1"},
+				"language": {""}, "unknown": {"x"}, "model": {"base"},
+			},
+			Params{API: ASR, Task: Transcribe, Format: JSON, Words: true, VAD: VAD{On: ptr(true)}, Prompt: "names: Ann", Model: "base"},
+		},
+		"words are for json alone": {form{"output": {"tsv"}, "word_timestamps": {"true"}}, Params{API: ASR, Task: Transcribe, Format: TSV}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := ParseForm(ASR, Transcribe, c.query, Limits{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -143,7 +197,6 @@ func TestParseFormRefuses(t *testing.T) {
 		{OpenAI, "prompt", "a\x00b", "", "NUL"},
 		{OpenAI, "prompt", long, "", "65536"},
 		{OpenAI, "unknown", long, "", "65536"},
-		{WhisperServer, "response_format", "lrc", "", "allowed are"},
 		{WhisperServer, "temperature", "abc", "", "from 0 to 1"},
 		{WhisperServer, "temperature", "1.5", "", "from 0 to 1"},
 		{WhisperServer, "temperature_inc", "1e-9", "", "from 0.1 to 1"},
@@ -167,12 +220,16 @@ func TestParseFormRefuses(t *testing.T) {
 		{WhisperServer, "logprob_thold", "-inf", "", "send a number"},
 		{WhisperServer, "language", "zz", "", `"zz"`},
 		{WhisperServer, "translate", "perhaps", "", "true or false"},
-		{WhisperServer, "vad", "true", "", "not supported"},
-		{WhisperServer, "diarize", "1", "", "not supported"},
-		{WhisperServer, "tinydiarize", "yes", "", "not supported"},
-		{WhisperServer, "carry_initial_prompt", "y", "", "not supported"},
-		{WhisperServer, "debug_mode", "true", "", "not supported"},
-		{WhisperServer, "detect_language", "true", "", "language=auto"},
+		{WhisperServer, "vad_threshold", "1.5", "", "from 0 to 1"},
+		{WhisperServer, "vad_speech_pad_ms", "-1", "", "from 0 to 60000"},
+		{WhisperServer, "vad_max_speech_duration_s", "inf", "", "send a number"},
+		{ASR, "task", "summarize", "", "transcribe and translate"},
+		{ASR, "output", "verbose_json", "", "txt, vtt, srt, tsv and json"},
+		{ASR, "language", "klingon", "", `"klingon"`},
+		{ASR, "encode", "perhaps", "", "true or false"},
+		{ASR, "word_timestamps", "2", "", "true or false"},
+		{ASR, "vad_filter", "maybe", "", "true or false"},
+		{ASR, "initial_prompt", "\xff", "", "UTF-8"},
 	} {
 		f := form{"model": {"m"}}
 		f[c.field] = []string{c.value}

@@ -1,9 +1,11 @@
 package transcript
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -11,13 +13,14 @@ import (
 )
 
 var (
-	allAPIs    = []API{OpenAI, WhisperServer}
+	allAPIs    = []API{OpenAI, WhisperServer, ASR}
 	allFormats = []Format{JSON, Text, SRT, VTT, VerboseJSON}
 )
 
 // What is accepted is within the bounds that keep whisper.cpp alive.
 func FuzzParseForm(f *testing.F) {
 	for _, seed := range []string{
+		"task=translate&language=de&output=srt&encode=false", "output=json&word_timestamps=1&vad_filter=t", "diarize=1&vad=1&vad_threshold=0.5&detect_language=y",
 		"model=whisper-1", "temperature=NaN", "temperature_inc=1e-9&beam_size=9", "offset_t=-1&duration=2.5", "language=en-US&prompt=%ff",
 		"response_format=verbose_json&timestamp_granularities[]=word&model=m", "audio_ctx=1501", "stream=True&model=m", "max_context=-1&vad=1",
 	} {
@@ -38,6 +41,10 @@ func FuzzParseForm(f *testing.F) {
 			}
 			if step := p.TemperatureInc; step != nil && *step != 0 && !(*step >= 0.1 && *step <= 1) {
 				t.Errorf("accepted temperature_inc %v", *step)
+			}
+			if v := p.VAD; v.Threshold != nil && !(*v.Threshold >= 0 && *v.Threshold <= 1) || v.SpeechPadMS != nil && (*v.SpeechPadMS < 0 || *v.SpeechPadMS > vadMSMax) ||
+				v.MaxSpeechS != nil && !(*v.MaxSpeechS >= 0) {
+				t.Errorf("accepted %+v", p.VAD)
 			}
 			if p.Language != "" && LanguageName(p.Language) == "" {
 				t.Errorf("accepted language %q", p.Language)
@@ -86,12 +93,12 @@ func FuzzParseAnswer(f *testing.F) {
 func checkRenders(t *testing.T, tr Transcript) {
 	t.Helper()
 	for _, api := range allAPIs {
-		for _, format := range allFormats {
+		for _, format := range append(slices.Clone(allFormats), TSV) {
 			contentType, body := tr.Render(Params{API: api, Format: format, Words: true})
 			if !utf8.Valid(body) || contentType == jsonType && !json.Valid(body) {
 				t.Fatalf("%s %s: %q", api, format, body)
 			}
-			if format == Text && len(tr.Segments) > 0 { // which may look like JSON or a page
+			if api == ASR || format == TSV || format == Text && len(tr.Segments) > 0 { // no backend is asked so, or it may look like JSON or a page
 				continue
 			}
 			back, err := ParseAnswer(api, format, body)
@@ -103,16 +110,66 @@ func checkRenders(t *testing.T, tr Transcript) {
 			}
 		}
 	}
-	var streamed strings.Builder
-	for event := range strings.SplitSeq(strings.TrimSuffix(string(tr.RenderStream()), "\n\n"), "\n\n") {
-		var e struct{ Type, Delta, Text string }
-		if err := json.Unmarshal([]byte(strings.TrimPrefix(event, "data: ")), &e); err != nil {
-			t.Fatalf("%v in event %q", err, event)
+	got := streamed(t, tr.RenderStream())
+	if strings.Join(strings.Fields(got), "") != strings.Join(strings.Fields(tr.Text()), "") && utf8.ValidString(text(tr)) {
+		t.Fatalf("streamed %q, text %q", got, tr.Text())
+	}
+}
+
+// text is the bytes of all segments.
+func text(tr Transcript) string {
+	var all strings.Builder
+	for _, s := range tr.Segments {
+		all.WriteString(s.Text)
+	}
+	return all.String()
+}
+
+// streamed reads a whole stream: the deltas must be the text of the last event.
+func streamed(t *testing.T, stream []byte) string {
+	t.Helper()
+	r := NewStreamReader(bytes.NewReader(stream), int64(len(stream)))
+	var deltas strings.Builder
+	for {
+		e, err := r.Next()
+		if err != nil {
+			t.Fatalf("%v in %q", err, stream)
 		}
-		if streamed.WriteString(e.Delta); e.Type == "transcript.text.done" && e.Text != streamed.String() {
-			t.Fatalf("deltas %q, text %q", streamed.String(), e.Text)
+		if e.Done && e.Delta != "" {
+			t.Fatalf("the last event has %q more than the deltas", e.Delta)
+		}
+		if deltas.WriteString(e.Delta); e.Done {
+			return deltas.String()
 		}
 	}
+}
+
+// Whatever a backend streams: an error, or texts that are whole.
+func FuzzStreamReader(f *testing.F) {
+	f.Add(speech().RenderStream())
+	f.Add([]byte("data: {\"type\":\"transcript.text.done\",\"text\":\"a\"}\n\n"))
+	f.Add([]byte(": x\r\n\r\nevent: y\ndata: {\"type\":\ndata: \"transcript.text.delta\",\"delta\":\"a\"}\n\ndata: {\"error\":{\"message\":\"m\"}}\n\n"))
+	f.Add([]byte("data: {\"error\":\"x\"}\n\n"))
+	f.Add([]byte("data: [DONE]\n\n"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r := NewStreamReader(bytes.NewReader(body), 4096)
+		for range len(body) + 1 {
+			e, err := r.Next()
+			if err != nil {
+				if !utf8.ValidString(err.Error()) {
+					t.Fatalf("%q", err)
+				}
+				return
+			}
+			if !utf8.ValidString(e.Delta) {
+				t.Fatalf("%q", e.Delta)
+			}
+			if e.Done {
+				return
+			}
+		}
+		t.Fatal("more events than bytes")
+	})
 }
 
 func FuzzParseError(f *testing.F) {

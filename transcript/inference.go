@@ -1,6 +1,9 @@
 package transcript
 
-import "math"
+import (
+	"math"
+	"strings"
+)
 
 const (
 	audioContextMax = 1500 // encoder positions of a 30 s window
@@ -9,7 +12,8 @@ const (
 	segmentCharactersDefault = 60
 )
 
-// parseInference reads the fields of whisper.cpp's server. Like that server it ignores the model.
+// parseInference reads the fields of whisper.cpp's server. That server knows no model; who serves several
+// may take it for a wish. debug_mode is ignored: it is for that server's own log.
 func (f *fields) parseInference(p *Params, limits Limits) {
 	if limits.BeamSizeMax <= 0 {
 		limits.BeamSizeMax = decodersMax
@@ -17,8 +21,8 @@ func (f *fields) parseInference(p *Params, limits Limits) {
 	if limits.BestOfMax <= 0 {
 		limits.BestOfMax = decodersMax
 	}
-	f.refuseMissingFeatures()
-	p.Format = f.format()
+	p.Model = strings.TrimSpace(f.text("model"))
+	p.Format = f.inferenceFormat()
 	p.Language = f.inferenceLanguage()
 	if f.flag("translate", false) {
 		p.Task = Translate
@@ -54,6 +58,55 @@ func (f *fields) parseInference(p *Params, limits Limits) {
 	p.SplitOnWord = f.flag("split_on_word", false)
 	p.SuppressNonSpeech = f.flag("suppress_nst", f.flag("suppress_non_speech", false))
 	p.NoLanguageProbs = f.flag("no_language_probabilities", false)
+	p.CarryPrompt = f.flag("carry_initial_prompt", false)
+	p.Diarize = f.flag("diarize", false)
+	p.TinyDiarize = f.flag("tinydiarize", false)
+	if p.DetectOnly = f.flag("detect_language", false); p.DetectOnly {
+		p.Language = ""
+	}
+	f.inferenceVAD(&p.VAD)
+}
+
+// inferenceFormat is JSON also for what that server does not know.
+func (f *fields) inferenceFormat() Format {
+	switch format := Format(strings.TrimSpace(f.text("response_format"))); format {
+	case Text, SRT, VTT, VerboseJSON:
+		return format
+	}
+	return JSON
+}
+
+// What a stretch of speech or a pause may be told to last at the least.
+const (
+	vadMSMax      = 60_000
+	vadOverlapMax = 60   // seconds
+	vadSpeechMax  = 1e9  // seconds, 30 years
+	noLimit       = 1e39 // that server's default for it is the largest float of 32 bits
+)
+
+func (f *fields) inferenceVAD(v *VAD) {
+	if len(f.form["vad"]) > 0 {
+		on := f.flag("vad", false)
+		v.On = &on
+	}
+	v.Threshold = f.optional("vad_threshold", 0, 1)
+	v.MinSpeechMS = f.milliseconds("vad_min_speech_duration_ms")
+	v.MinSilenceMS = f.milliseconds("vad_min_silence_duration_ms")
+	if v.MaxSpeechS = f.optional("vad_max_speech_duration_s", 0, noLimit); v.MaxSpeechS != nil {
+		*v.MaxSpeechS = min(*v.MaxSpeechS, vadSpeechMax)
+	}
+	v.SpeechPadMS = f.milliseconds("vad_speech_pad_ms")
+	v.Overlap = f.optional("vad_samples_overlap", 0, vadOverlapMax)
+}
+
+// milliseconds may be written with a fraction, which is dropped.
+func (f *fields) milliseconds(name string) *int {
+	value, given := f.number(name, 0, vadMSMax)
+	if !given {
+		return nil
+	}
+	ms := int(value)
+	return &ms
 }
 
 // inferenceLanguage is English unless the client says otherwise, as in whisper.cpp's server, for
@@ -72,21 +125,4 @@ func (f *fields) temperatureInc() *float64 {
 		f.refuse("temperature_inc", codeInvalid, "temperature_inc is %v; send 0 for no fallback or a number from 0.1 to 1.", *step)
 	}
 	return step
-}
-
-// refuseMissingFeatures says so where a switch is turned on that does nothing here: a client that
-// asks for speakers must not take their absence for the answer.
-func (f *fields) refuseMissingFeatures() {
-	for _, feature := range [...]struct{ name, why string }{
-		{"vad", "this server doesn't cut silence out of the audio"},
-		{"diarize", "this server doesn't tell speakers apart"},
-		{"tinydiarize", "this server doesn't tell speakers apart"},
-		{"carry_initial_prompt", "the prompt goes before the first window only"},
-		{"debug_mode", "this server has no debug output for clients"},
-		{"detect_language", "this server doesn't stop after detecting the language; send language=auto for a transcript with its language"},
-	} {
-		if f.flag(feature.name, false) {
-			f.refuse(feature.name, codeUnsupported, "%s is not supported: %s. Leave the field out or send false.", feature.name, feature.why)
-		}
-	}
 }

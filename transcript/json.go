@@ -69,6 +69,7 @@ type (
 		Text         string        `json:"text"`
 		Start        *float64      `json:"start,omitempty"` // none with no_timestamps
 		End          *float64      `json:"end,omitempty"`
+		Speaker      string        `json:"speaker,omitempty"` // with diarize
 		Tokens       []int         `json:"tokens"`
 		Words        []whisperWord `json:"words"`
 		Temperature  float64       `json:"temperature"`
@@ -76,11 +77,11 @@ type (
 		NoSpeechProb float64       `json:"no_speech_prob"`
 	}
 	whisperWord struct {
-		Word        string  `json:"word"`
-		Start       float64 `json:"start"`
-		End         float64 `json:"end"`
-		TDTW        int     `json:"t_dtw"`
-		Probability float64 `json:"probability"`
+		Word        string   `json:"word"`
+		Start       *float64 `json:"start,omitempty"` // none without token timestamps
+		End         *float64 `json:"end,omitempty"`
+		TDTW        *int     `json:"t_dtw,omitempty"`
+		Probability float64  `json:"probability"`
 	}
 )
 
@@ -109,19 +110,7 @@ func (t Transcript) openAIVerbose(words bool) openAIVerbose {
 	}
 	v := openAIVerbose{
 		Task: t.Task, Language: language, Duration: seconds(t.Duration), Text: t.Text(),
-		Segments: make([]openAISegment, len(t.Segments)), Usage: t.usage(),
-	}
-	for i, s := range t.Segments {
-		ratio := finite(s.CompressionRatio)
-		if ratio == 0 { // whisper.cpp doesn't tell it
-			ratio = compressionRatio(s.Text)
-		}
-		v.Segments[i] = openAISegment{
-			ID: i, Seek: s.Seek, Start: seconds(s.Start), End: seconds(max(s.Start, s.End)),
-			Text: s.Text, Tokens: tokens(s.Tokens),
-			Temperature: finite(s.Temperature), AvgLogprob: finite(s.AvgLogprob),
-			CompressionRatio: ratio, NoSpeechProb: finite(s.NoSpeechProb),
-		}
+		Segments: t.openAISegments(), Usage: t.usage(),
 	}
 	if words {
 		list := make([]openAIWord, len(t.Words))
@@ -133,10 +122,27 @@ func (t Transcript) openAIVerbose(words bool) openAIVerbose {
 	return v
 }
 
+func (t Transcript) openAISegments() []openAISegment {
+	list := make([]openAISegment, len(t.Segments))
+	for i, s := range t.Segments {
+		ratio := finite(s.CompressionRatio)
+		if ratio == 0 { // whisper.cpp doesn't tell it
+			ratio = compressionRatio(s.Text)
+		}
+		list[i] = openAISegment{
+			ID: i, Seek: s.Seek, Start: seconds(s.Start), End: seconds(max(s.Start, s.End)),
+			Text: s.Text, Tokens: tokens(s.Tokens),
+			Temperature: finite(s.Temperature), AvgLogprob: finite(s.AvgLogprob),
+			CompressionRatio: ratio, NoSpeechProb: finite(s.NoSpeechProb),
+		}
+	}
+	return list
+}
+
 func (t Transcript) whisperVerbose(p Params) whisperVerbose {
 	v := whisperVerbose{
 		Task: t.Task, Language: LanguageName(t.Language), Duration: seconds(t.Duration),
-		Text: t.lines(), Segments: make([]whisperSegment, len(t.Segments)),
+		Text: t.withSpeakers().lines(), Segments: make([]whisperSegment, len(t.Segments)),
 	}
 	if !p.NoLanguageProbs {
 		v.DetectedLanguage, v.DetectedProb, v.LanguageProbs = t.detected()
@@ -144,7 +150,7 @@ func (t Transcript) whisperVerbose(p Params) whisperVerbose {
 	words := t.wordsBySegment()
 	for i, s := range t.Segments {
 		segment := whisperSegment{
-			ID: i, Text: s.Text, Tokens: tokens(s.Tokens),
+			ID: i, Text: s.Text, Speaker: s.Speaker, Tokens: tokens(s.Tokens),
 			Words: []whisperWord{}, Temperature: finite(s.Temperature),
 			AvgLogprob: finite(s.AvgLogprob), NoSpeechProb: finite(s.NoSpeechProb),
 		}
@@ -152,18 +158,34 @@ func (t Transcript) whisperVerbose(p Params) whisperVerbose {
 			start, end := seconds(s.Start), seconds(max(s.Start, s.End))
 			segment.Start, segment.End = &start, &end
 		}
-		if p.Words {
+		switch {
+		case s.Words != nil:
+			for _, w := range s.Words {
+				segment.Words = append(segment.Words, w.whisper(p.Words))
+			}
+		case p.Words:
 			for _, w := range words[i] {
-				segment.Words = append(segment.Words, whisperWord{
-					Word: withSpace(wordText(w)), Start: seconds(w.Start), End: seconds(max(w.Start, w.End)),
-					TDTW: -1, Probability: finite(w.Probability),
-				})
+				w.Word = withSpace(wordText(w))
+				segment.Words = append(segment.Words, w.whisper(true))
 			}
 		}
 		v.Segments[i] = segment
 	}
 	return v
 }
+
+// whisper is a word as whisper.cpp's server writes it, as it stands.
+func (w Word) whisper(timed bool) whisperWord {
+	v := whisperWord{Word: strings.ToValidUTF8(w.Word, string(utf8.RuneError)), Probability: finite(w.Probability)}
+	if timed {
+		start, end, none := seconds(w.Start), seconds(max(w.Start, w.End)), -1 // no time by dynamic time warping
+		v.Start, v.End, v.TDTW = &start, &end, &none
+	}
+	return v
+}
+
+// negligible: whisper.cpp's server does not list languages that are no likelier.
+const negligible = 0.001
 
 // detected is the language that the engine found likeliest. Without probabilities it is the one
 // that was used, and no probability is made up for it.
@@ -174,12 +196,14 @@ func (t Transcript) detected() (name string, probability *float64, all map[strin
 	all = make(map[string]float64, len(t.LanguageProbs))
 	likeliest := ""
 	for _, code := range slices.Sorted(maps.Keys(t.LanguageProbs)) { // sorted: ties go the same way
-		all[code] = finite(t.LanguageProbs[code])
-		if likeliest == "" || all[code] > all[likeliest] {
+		if p := finite(t.LanguageProbs[code]); p > negligible {
+			all[code] = p
+		}
+		if likeliest == "" || finite(t.LanguageProbs[code]) > finite(t.LanguageProbs[likeliest]) {
 			likeliest = code
 		}
 	}
-	best := all[likeliest]
+	best := finite(t.LanguageProbs[likeliest])
 	return LanguageName(likeliest), &best, all
 }
 

@@ -37,7 +37,7 @@ const (
 type Params struct {
 	API    API
 	Task   Task
-	Model  string // as the client wrote it; "" only from /inference, which ignores it
+	Model  string // as the client wrote it; "" only from /inference and /asr, where it is no more than a wish
 	Format Format
 	Stream bool // OpenAI only
 

@@ -37,6 +37,9 @@ func TestRoundTrip(t *testing.T) {
 	whisper.Segments = []Segment{full.Segments[0], full.Segments[1]}
 	for i := range whisper.Segments {
 		whisper.Segments[i].Seek, whisper.Segments[i].CompressionRatio = 0, 0
+		whisper.Segments[i].Words = []Word{full.Words[i]}
+		whisper.Segments[i].Words[0].Word = " " + full.Words[i].Word // as tokens
+		whisper.Segments[i].Speaker = []string{"0", "?"}[i]
 	}
 	whisper.LanguageProbs = map[string]float64{"en": 0.875, "de": 0.0625}
 	joined := strings.TrimSpace(first + second)
@@ -129,8 +132,11 @@ func TestParseAnswerOfServers(t *testing.T) {
 			`{"detected_language":"english","detected_language_probability":0.75,"duration":2.0,"language":"english","language_probabilities":{"en":0.75},"segments":[{"avg_logprob":-0.5,"end":2.0,"id":0,"no_speech_prob":0.25,"start":0.0,"temperature":0.0,"text":" Ask not,","tokens":[1,2,3],"words":[{"end":0.5,"probability":0.5,"start":-0.01,"t_dtw":-1,"word":" A"},{"end":1.0,"probability":1.0,"start":0.5,"t_dtw":-1,"word":"sk"},{"end":1.5,"probability":1.0,"start":1.0,"t_dtw":-1,"word":" not"},{"end":2.0,"probability":0.5,"start":1.5,"t_dtw":-1,"word":","}]}],"task":"transcribe","text":" Ask not,\n"}`,
 			Transcript{
 				Task: Transcribe, Language: "en", Duration: 2, LanguageProbs: map[string]float64{"en": 0.75},
-				Segments: []Segment{{End: 2, Text: " Ask not,", Tokens: []int{1, 2, 3}, AvgLogprob: -0.5, NoSpeechProb: 0.25}},
-				Words:    []Word{{"Ask", 0, 1, 0.75}, {"not,", 1, 2, 0.75}},
+				Segments: []Segment{{
+					End: 2, Text: " Ask not,", Tokens: []int{1, 2, 3}, AvgLogprob: -0.5, NoSpeechProb: 0.25,
+					Words: []Word{{" A", 0, 0.5, 0.5}, {"sk", 0.5, 1, 1}, {" not", 1, 1.5, 1}, {",", 1.5, 2, 0.5}},
+				}},
+				Words: []Word{{"Ask", 0, 1, 0.75}, {"not,", 1, 2, 0.75}},
 			},
 		},
 		"whisper.cpp without timestamps": {

@@ -2,6 +2,7 @@ package transcript
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -10,8 +11,11 @@ import (
 // UTF-8 whatever the texts hold. It does not look at p.Stream; see [Transcript.RenderStream].
 func (t Transcript) Render(p Params) (contentType string, body []byte) {
 	t = t.mended().completed(p)
-	if p.API == WhisperServer {
+	switch p.API {
+	case WhisperServer:
 		return t.renderWhisperServer(p)
+	case ASR:
+		return t.renderASR(p)
 	}
 	switch p.Format {
 	case Text:
@@ -19,7 +23,7 @@ func (t Transcript) Render(p Params) (contentType string, body []byte) {
 	case SRT:
 		return "application/x-subrip; charset=utf-8", t.srt(0, true)
 	case VTT:
-		return "text/vtt; charset=utf-8", t.vtt(true)
+		return "text/vtt; charset=utf-8", t.vtt(trimmedCues)
 	case VerboseJSON:
 		return jsonType, encodeJSON(t.openAIVerbose(p.Words))
 	}
@@ -31,15 +35,29 @@ func (t Transcript) Render(p Params) (contentType string, body []byte) {
 func (t Transcript) renderWhisperServer(p Params) (contentType string, body []byte) {
 	switch p.Format {
 	case Text:
-		return "text/html; charset=utf-8", []byte(t.lines())
+		return "text/html; charset=utf-8", []byte(t.withSpeakers().lines())
 	case SRT:
-		return "application/x-subrip", t.srt(p.OffsetN, false)
+		return "application/x-subrip", t.withSpeakers().srt(p.OffsetN, false)
 	case VTT:
-		return "text/vtt", t.vtt(false)
+		return "text/vtt", t.vtt(rawCues)
 	case VerboseJSON:
 		return jsonType, encodeJSON(t.whisperVerbose(p))
 	}
-	return jsonType, encodeJSON(openAIJSON{Text: t.lines()})
+	return jsonType, encodeJSON(openAIJSON{Text: t.withSpeakers().lines()})
+}
+
+// withSpeakers puts before each text who speaks, where that is known.
+func (t Transcript) withSpeakers() Transcript {
+	if !slices.ContainsFunc(t.Segments, func(s Segment) bool { return s.Speaker != "" }) {
+		return t
+	}
+	t.Segments = slices.Clone(t.Segments)
+	for i := range t.Segments {
+		if s := &t.Segments[i]; s.Speaker != "" {
+			s.Text = "(speaker " + s.Speaker + ")" + s.Text
+		}
+	}
+	return t
 }
 
 // completed fills in what an answer that was parsed does not say from what was asked.

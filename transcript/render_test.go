@@ -41,13 +41,24 @@ func TestRenderGolden(t *testing.T) {
 		"openai.verbose_json": "application/json", "openai_words.verbose_json": "application/json",
 		"whisper_server.json": "application/json", "whisper_server.text": "text/html; charset=utf-8",
 		"whisper_server.srt": "application/x-subrip", "whisper_server.vtt": "text/vtt",
+		"asr.text": "text/plain; charset=utf-8", "asr.srt": "text/plain; charset=utf-8", "asr.vtt": "text/plain; charset=utf-8",
+		"asr.tsv": "text/plain; charset=utf-8", "asr.json": "text/plain; charset=utf-8", "asr_words.json": "text/plain; charset=utf-8",
+		"whisper_server_speakers.json": "application/json", "whisper_server_speakers.srt": "application/x-subrip",
+		"whisper_server_speakers.vtt": "text/vtt", "whisper_server_speakers.verbose_json": "application/json",
 		"whisper_server.verbose_json": "application/json", "whisper_server_words.verbose_json": "application/json",
 	}
 	for name, wantType := range types {
 		t.Run(name, func(t *testing.T) {
 			head, format, _ := strings.Cut(name, ".")
 			dialect, words := strings.CutSuffix(head, "_words")
-			contentType, body := speech().Render(Params{API: API(dialect), Format: Format(format), Words: words})
+			tr := speech()
+			if without, speakers := strings.CutSuffix(dialect, "_speakers"); speakers {
+				dialect = without
+				for i := range tr.Segments {
+					tr.Segments[i].Speaker = []string{"0", "1", "?", "1"}[i]
+				}
+			}
+			contentType, body := tr.Render(Params{API: API(dialect), Format: Format(format), Words: words})
 			if contentType != wantType {
 				t.Errorf("content type %q, want %q", contentType, wantType)
 			}
@@ -71,6 +82,18 @@ func compareGolden(t *testing.T, name string, got []byte) {
 	}
 	if string(got) != string(want) {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestRenderDetection(t *testing.T) {
+	tr := Transcript{Language: "de", LanguageProbs: map[string]float64{"en": 0.25, "de": 0.75}}
+	p := Params{API: ASR, Format: Text, DetectOnly: true}
+	if kind, body := tr.Render(p); kind != "application/json" || string(body) != `{"detected_language":"german","language_code":"de","confidence":0.75}`+"\n" {
+		t.Errorf("%s %s", kind, body)
+	}
+	tr.LanguageProbs = nil
+	if _, body := tr.Render(p); string(body) != `{"detected_language":"german","language_code":"de","confidence":null}`+"\n" {
+		t.Errorf("no probability was told: %s", body)
 	}
 }
 

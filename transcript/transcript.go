@@ -32,6 +32,12 @@ type Segment struct {
 	AvgLogprob       float64
 	CompressionRatio float64
 	NoSpeechProb     float64
+
+	// Speaker is who is louder, by the channel: "0" or "1", "?" where neither is; "" where nobody asked.
+	Speaker string
+	// Words are those of this segment, where the engine told them so: for whisper.cpp's API its tokens,
+	// with the space that begins a word. They come beside [Transcript.Words].
+	Words []Word
 }
 
 // Word is one word with its time in seconds from the start of the audio.
