@@ -46,16 +46,19 @@ func TestDeviceIsTheOneAskedForOrAnError(t *testing.T) {
 		"auto with":          {GPUAuto, 0, []device{t4, a10g, cpu}, false, "CUDA0: Tesla T4", false},
 		"the second":         {GPUAuto, 1, []device{t4, a10g, cpu}, false, "CUDA1: NVIDIA A10G", false},
 		"off":                {GPUOff, 0, []device{t4, cpu}, false, "CPU", false},
-		"required without":   {GPURequired, 0, []device{cpu}, false, "sees none", true},
+		"required without":   {GPURequired, 0, []device{cpu}, false, "a GPU is required, but no driver", true},
 		"beyond the last":    {GPUAuto, 2, []device{t4, a10g, cpu}, false, "no GPU 2", true},
 		"required but stuck": {GPURequired, 0, []device{t4, cpu}, true, "cannot be used", true},
 		"auto but stuck":     {GPUAuto, 0, []device{t4, cpu}, true, "CPU", false},
 		"chosen but stuck":   {GPUAuto, 1, []device{t4, a10g, cpu}, true, "cannot be used", true},
 	} {
-		got, err := chooseDevice(c.mode, c.number, c.all, func(device) bool { return !c.broken })
+		got, err := chooseDevice(c.mode, c.number, c.all, "no driver", func(device) bool { return !c.broken })
 		if (err != nil) != c.fails {
 			t.Errorf("%s: %v, %v", name, got, err)
 			continue
+		}
+		if wanted := c.mode != GPUOff && !got.gpu; err == nil && wanted != (got.why != "") {
+			t.Errorf("%s: on %s because %q", name, got.label(), got.why)
 		}
 		said := got.label()
 		if err != nil {

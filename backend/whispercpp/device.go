@@ -7,7 +7,8 @@ type device struct {
 	name, description string // "CUDA0", "NVIDIA A10G"
 	gpu               bool
 	index             int    // among all devices
-	free              uint64 // bytes of memory
+	free              uint64 // bytes of memory, where it was asked for
+	why               string // no GPU is used though one was looked for; part of a sentence
 }
 
 // label is how the engine names its device to clients.
@@ -21,10 +22,17 @@ func (d device) label() string {
 	return d.name + ": " + d.description
 }
 
+// DeviceFound is what a model would run on.
+type DeviceFound struct {
+	Label string // "CPU", "CUDA0: NVIDIA A10G"
+	GPU   bool
+	Why   string // no GPU is used though one was looked for, as part of a sentence; "" otherwise
+}
+
 // chooseDevice picks what the model runs on. whisper.cpp itself falls back to the CPU without a
 // word, and a GPU that does nothing is found out weeks later; so what was asked for is there or
-// it is an error. opens tells whether a device can be used at all.
-func chooseDevice(mode string, number int, all []device, opens func(device) bool) (device, error) {
+// it is an error. missing says why all has no GPU; opens tells whether a device can be used at all.
+func chooseDevice(mode string, number int, all []device, missing string, opens func(device) bool) (device, error) {
 	cpu := device{name: "CPU"}
 	if mode == GPUOff {
 		return cpu, nil
@@ -37,17 +45,20 @@ func chooseDevice(mode string, number int, all []device, opens func(device) bool
 	}
 	switch {
 	case len(gpus) == 0 && mode == GPURequired:
-		return device{}, fmt.Errorf("a GPU is required, but whisper.cpp sees none: check that this binary was built with CUDA (`make CUDA=1 build`), that the NVIDIA driver works (`nvidia-smi`), and CUDA_VISIBLE_DEVICES")
+		return device{}, fmt.Errorf("a GPU is required, but %s", missing)
 	case len(gpus) == 0:
+		cpu.why = missing
 		return cpu, nil
 	case number < 0 || number >= len(gpus):
-		return device{}, fmt.Errorf("there is no GPU %d: whisper.cpp sees %d, counted from 0 (the first is %s)", number, len(gpus), gpus[0].label())
+		return device{}, fmt.Errorf("there is no GPU %d: CUDA sees %d, counted from 0 (the first is %s)", number, len(gpus), gpus[0].label())
 	}
 	chosen := gpus[number]
 	if !opens(chosen) {
+		why := fmt.Sprintf("the GPU %s cannot be used: is its memory full, or does another process hold it exclusively? See `nvidia-smi`", chosen.label())
 		if mode == GPURequired || number != 0 {
-			return device{}, fmt.Errorf("the GPU %s cannot be used: is its memory full, or does another process hold it exclusively? See `nvidia-smi`", chosen.label())
+			return device{}, fmt.Errorf("a GPU is required, but %s", why)
 		}
+		cpu.why = why
 		return cpu, nil
 	}
 	return chosen, nil

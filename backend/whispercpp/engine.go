@@ -46,7 +46,7 @@ func New(cfg Config) (backend.Transcriber, error) {
 	}
 	libraryLog.logger.Store(cfg.Logger)
 	routeLog()
-	device, err := chooseDevice(cfg.GPU, cfg.GPUDevice, devices(), opens)
+	device, err := openDevice(cfg.GPU, cfg.GPUDevice)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (e *engine) load(cfg Config) error {
 }
 
 func (e *engine) addSlot() error {
-	before := e.refreshed()
+	before := e.device.refreshed()
 	if err := roomForSlot(before, e.slotBytes, len(e.slots)); err != nil {
 		return err
 	}
@@ -101,25 +101,12 @@ func (e *engine) addSlot() error {
 	if err != nil {
 		return fmt.Errorf("slot %d of %d: %w", len(e.slots)+1, cap(e.free), err)
 	}
-	if after := e.refreshed(); after.free < before.free {
+	if after := e.device.refreshed(); after.free < before.free {
 		e.slotBytes = max(e.slotBytes, before.free-after.free)
 	}
 	e.slots = append(e.slots, s)
 	e.free <- s
 	return nil
-}
-
-// refreshed is the engine's device with its free memory as of now.
-func (e *engine) refreshed() device {
-	if !e.device.gpu {
-		return e.device
-	}
-	for _, d := range devices() {
-		if d.index == e.device.index {
-			return d
-		}
-	}
-	return e.device
 }
 
 // Transcribe implements [backend.Transcriber].
@@ -185,24 +172,6 @@ func (e *engine) Close() error {
 	}
 	return nil
 }
-
-// devices lists what the library found.
-func devices() []device {
-	var all []device
-	for i := range int(C.wp_device_count()) {
-		var d C.wp_device
-		if !C.wp_device_get(C.int(i), &d) {
-			continue
-		}
-		all = append(all, device{
-			name: C.GoString(&d.name[0]), description: C.GoString(&d.description[0]), gpu: bool(d.gpu), index: i,
-			free: uint64(d.free_bytes),
-		})
-	}
-	return all
-}
-
-func opens(d device) bool { return bool(C.wp_device_opens(C.int(d.index))) }
 
 // errorText is where the shim writes what an exception said.
 type errorText struct{ text *C.char }
