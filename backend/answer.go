@@ -43,6 +43,7 @@ func (s *Server) transcription(api transcript.API, task transcript.Task) http.Ha
 		s.setLoadHeaders(h)
 		setTiming(h, j)
 		if refusal != nil {
+			s.metrics.refused(refusal.Code)
 			s.refuse(w, r, refusal, j.upload != nil)
 			return
 		}

@@ -35,6 +35,15 @@ type Config struct {
 	TempDir string
 	// Grace is how long jobs may go on after the server was told to stop. 0: 30 s.
 	Grace time.Duration
+	// MinSlots and MaxSlots bound the slots, which are made and freed as jobs come and go. 0: as many
+	// as the engine has from the start, for ever.
+	MinSlots, MaxSlots int
+	// TargetOngoing is how many jobs, running and waiting, there should be for each slot. 0: 0.8,
+	// which keeps a slot in hand: below 1 there become more also behind a proxy that never sends
+	// more jobs than there are slots.
+	TargetOngoing float64
+	// UpscaleDelay and DownscaleDelay are how long more, or fewer, slots must have been wanted.
+	UpscaleDelay, DownscaleDelay time.Duration
 	// Library is the models that can be loaded on demand, the first being the default. nil: only the
 	// engine that the server is given.
 	Library Library
@@ -44,6 +53,13 @@ type Config struct {
 	// UnloadAfter is how long a model of the Library stays loaded that nobody uses. 0: the default
 	// model for ever, others for 10 minutes. Negative: all for ever.
 	UnloadAfter time.Duration
+	// ModelsDir is the folder in which POST /load may find models. "": it loads none but those that
+	// are served already.
+	ModelsDir string
+	// KeyFile is a file of API keys, one a line, of which clients must send one. "": none is needed.
+	KeyFile string
+	// Ready, unless nil, is called once, when the server begins to take work.
+	Ready func()
 	// Log gets what operators should know: never audio, file names or transcripts. nil: nothing.
 	Log *slog.Logger
 }
@@ -74,6 +90,10 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("the longest audio must be more than %v", c.AudioMax)
 	case c.BeamSizeMax < 0 || c.BeamSizeMax > 8:
 		return c, errors.New("the largest beam size must be within 1 and 8, since whisper.cpp has room for 8 decoders")
+	case c.MinSlots < 0 || c.MaxSlots < c.MinSlots || c.MaxSlots > 0 && c.MinSlots == 0:
+		return c, fmt.Errorf("%d to %d slots is no range", c.MinSlots, c.MaxSlots)
+	case c.TargetOngoing < 0 || c.UpscaleDelay < 0 || c.DownscaleDelay < 0:
+		return c, errors.New("the target of jobs a slot and the delays of scaling must not be negative")
 	case c.MemoryMax < 0:
 		return c, fmt.Errorf("the memory of models must be more than %d bytes", c.MemoryMax)
 	case c.Grace < 0:
@@ -85,6 +105,7 @@ func (c Config) withDefaults() (Config, error) {
 	orDefault(&c.AudioMax, 4*time.Hour)
 	orDefault(&c.BeamSizeMax, 8)
 	orDefault(&c.Decoders, runtime.GOMAXPROCS(0))
+	orDefault(&c.TargetOngoing, 0.8)
 	orDefault(&c.Grace, 30*time.Second)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -74,14 +74,19 @@ func (s *Server) Use(engine Transcriber) error {
 	if err != nil {
 		return err
 	}
-	if !s.device.CompareAndSwap(nil, d) {
+	if !s.used.CompareAndSwap(false, true) {
 		return errors.New("the server has an engine already")
 	}
+	s.slots.want(max(d.info.Slots, s.cfg.MinSlots))
 	s.slots.resize(d.info.Slots)
 	s.shelf.first(d)
 	s.metrics.useDevice(d, s.cfg.Version)
+	s.device.Store(d) // last: from now on requests are let in
 	s.log.Info("ready", "model", d.info.Model, "engine", d.info.Engine, "device", d.info.Device,
 		"gpu_class", d.class, "slots", d.info.Slots, "threads", d.info.Threads)
+	if s.cfg.Ready != nil {
+		s.cfg.Ready()
+	}
 	return nil
 }
 

@@ -17,16 +17,20 @@ const (
 
 // load makes a model ready, or remembers why it cannot be. patience is how long others may go on
 // taking jobs where they are in the way.
-func (sh *shelf) load(m Model, patience time.Duration, done chan struct{}) {
+func (sh *shelf) load(m Model, patience time.Duration, l *loading) {
 	d, err := sh.open(m, patience)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	delete(sh.loads, m.ID)
-	defer close(done)
+	defer close(l.done)
+	l.err = err
 	if err == nil {
 		delete(sh.failures, m.ID)
 		sh.devices[m.ID] = d
 		sh.sizes[m.ID] = d.bytes
+		if l.chosen {
+			sh.inference = m.ID
+		}
 		sh.signal()
 		return
 	}
@@ -38,6 +42,7 @@ func (sh *shelf) load(m Model, patience time.Duration, done chan struct{}) {
 	f.until = time.Now().Add(f.pause)
 	sh.failures[m.ID] = f
 	if !errors.Is(err, errClosed) {
+		sh.server.metrics.loadFailures.Inc()
 		sh.server.log.Error("cannot load a model", "model", m.ID, "error", err, "again_in", f.pause)
 	}
 }
@@ -68,7 +73,7 @@ func (sh *shelf) open(m Model, patience time.Duration) (*device, error) {
 	if err := sh.makeRoom(m, need, patience); err != nil {
 		return nil, err
 	}
-	slots := max(1, sh.server.slots.now())
+	slots := max(1, sh.server.slots.wanted())
 	sh.server.log.Info("loading", "model", m.ID, "slots", slots)
 	started := time.Now()
 	engine, err := sh.library.Load(sh.life, m.ID, slots)
@@ -86,7 +91,7 @@ func (sh *shelf) open(m Model, patience time.Duration) (*device, error) {
 		return nil, errors.Join(err, engine.Close())
 	}
 	took := time.Since(started)
-	sh.server.metrics.loaded(took)
+	sh.server.metrics.loads.Observe(took.Seconds())
 	sh.server.log.Info("loaded", "model", m.ID, "device", d.info.Device, "slots", d.info.Slots, "bytes", d.bytes, "took", took)
 	return d, nil
 }
@@ -98,7 +103,7 @@ func (sh *shelf) estimate(m Model) int64 {
 	if seen := sh.sizes[m.ID]; seen > 0 {
 		return seen
 	}
-	return m.Bytes + m.SlotBytes*int64(sh.server.slots.now())
+	return m.Bytes + m.SlotBytes*int64(sh.server.slots.wanted())
 }
 
 // roomError says that there is no memory for a model.
@@ -119,6 +124,7 @@ func (sh *shelf) makeRoom(m Model, need int64, patience time.Duration) error {
 		fits, idle, busy, changed := sh.room(need)
 		switch {
 		case fits:
+			sh.stay()
 			return nil
 		case idle != nil:
 			sh.close(idle, "room for "+m.ID)
@@ -146,14 +152,10 @@ func (sh *shelf) makeRoom(m Model, need int64, patience time.Duration) error {
 // idle model should go, or which busy one should be next, and what to wait for then. The default
 // model goes last.
 func (sh *shelf) room(need int64) (fits bool, idle, busy *device, changed <-chan struct{}) {
-	standard := ""
-	if known := sh.known(); len(known) > 0 {
-		standard = known[0].ID
-	}
 	free, freeKnown := sh.deviceFree()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	taken := int64(0)
+	taken, standard := int64(0), sh.standard()
 	before := func(a, b *device) bool { // a goes before b
 		switch {
 		case b == nil:
@@ -230,6 +232,7 @@ func (sh *shelf) close(d *device, why string) {
 	delete(sh.devices, d.info.Model)
 	sh.mu.Unlock()
 	err := d.engine.Close()
+	sh.cannot = false // there may be memory now
 	sh.mu.Lock()
 	sh.signal()
 	sh.mu.Unlock()
@@ -251,14 +254,12 @@ func (sh *shelf) unloadIdle(now time.Time) {
 		return // a load is under way, which makes room itself
 	}
 	defer func() { <-sh.turn }()
-	known := sh.known()
 	for _, d := range sh.loaded() {
 		after := sh.server.cfg.UnloadAfter
-		standard := len(known) > 0 && d.info.Model == known[0].ID
-		if after == 0 && !standard {
+		sh.mu.Lock()
+		if after == 0 && d.info.Model != sh.standard() && d.info.Model != sh.inference {
 			after = unloadAfterDefault
 		}
-		sh.mu.Lock()
 		idle := d.users == 0 && after > 0 && now.Sub(d.used) >= after
 		sh.mu.Unlock()
 		if idle {

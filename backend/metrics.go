@@ -2,6 +2,7 @@ package backend
 
 import (
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,71 +11,94 @@ import (
 	"github.com/whisperpool/whisperpool/transcript"
 )
 
-// metrics is what GET /metrics tells. Each server has a registry of its own.
+// metrics is what GET /metrics tells. Each server has a registry of its own. Labels have values that
+// the server itself chose, never what a client typed.
 type metrics struct {
 	registry *prometheus.Registry
+	rate     *rate // audio transcribed
 
+	// Requests and jobs.
 	requests  *prometheus.CounterVec // by outcome
+	refusals  *prometheus.CounterVec // by reason
+	perModel  *prometheus.CounterVec // by model
 	queue     prometheus.Histogram
 	decode    prometheus.Histogram
 	inference prometheus.Histogram
+	realTime  prometheus.Histogram
 	audio     prometheus.Counter
+	windows   prometheus.Counter
+	tokens    prometheus.Counter
+	fallbacks prometheus.Counter
+	short     prometheus.Counter
+	again     prometheus.Counter
 	aborts    prometheus.Counter
-	loads     prometheus.Histogram
-	unloads   prometheus.Counter
-	slots     prometheus.Gauge
-	busy      prometheus.Gauge
-	queued    prometheus.Gauge
-	ready     prometheus.Gauge
-	info      *prometheus.GaugeVec
+
+	// Models.
+	loads        prometheus.Histogram
+	loadFailures prometheus.Counter
+	unloads      prometheus.Counter
+
+	now  *gauges
+	info *prometheus.GaugeVec
+
+	mu      sync.Mutex
+	reasons map[string]bool // that refusals has as labels
 }
 
 // secondsBuckets reach from a wait that is none to a recording of hours.
 var secondsBuckets = []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600}
 
-func newMetrics() *metrics {
-	histogram := func(name, help string) prometheus.Histogram {
-		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: secondsBuckets})
-	}
+// ratioBuckets are seconds of work for a second of audio: from a fast card with a small model to a
+// slow processor, or a clip of a moment that costs a whole window.
+var ratioBuckets = []float64{0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10}
+
+func newMetrics(s *Server) *metrics {
+	m := &metrics{registry: prometheus.NewRegistry(), rate: newRate(s.since), reasons: map[string]bool{}}
 	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		return registered(m, prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help}))
 	}
-	gauge := func(name, help string) prometheus.Gauge {
-		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	counters := func(name, help, label string) *prometheus.CounterVec {
+		return registered(m, prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label}))
 	}
-	m := &metrics{
-		registry: prometheus.NewRegistry(),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "whisper_backend_requests_total",
-			Help: "Transcription requests by how they ended.",
-		}, []string{"outcome"}),
-		queue:     histogram("whisper_backend_queue_seconds", "Time that jobs waited for a decoder and a slot."),
-		decode:    histogram("whisper_backend_decode_seconds", "Time that decoding an upload took."),
-		inference: histogram("whisper_backend_inference_seconds", "Time that successful jobs held a slot."),
-		audio:     counter("whisper_backend_audio_seconds_total", "Audio that was transcribed."),
-		aborts:    counter("whisper_backend_aborts_total", "Jobs that were stopped in their slot, because the client left or the server shut down."),
-		loads:     histogram("whisper_backend_model_load_seconds", "Time that loading a model took."),
-		unloads:   counter("whisper_backend_model_unloads_total", "Models that were unloaded, to make room or because nobody used them."),
-		slots:     gauge("whisper_backend_slots", "Jobs that can run side by side; 0 while the model loads."),
-		busy:      gauge("whisper_backend_busy", "Slots that are taken."),
-		queued:    gauge("whisper_backend_queued", "Jobs that wait for a decoder or a slot."),
-		ready:     gauge("whisper_backend_ready", "1 when the server takes work, 0 while it loads or shuts down."),
-		info: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "whisper_backend_info", Help: "What the server is, in its labels; always 1.",
-		}, []string{"version", "engine", "model", "gpu_class", "device"}),
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		return registered(m, prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}))
 	}
-	m.registry.MustRegister(m.requests, m.queue, m.decode, m.inference, m.audio, m.aborts, m.loads, m.unloads,
-		m.slots, m.busy, m.queued, m.ready, m.info,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.requests = counters("whisper_backend_requests_total", "Transcription requests by how they ended.", "outcome")
+	m.refusals = counters("whisper_backend_refusals_total", "Requests that were refused, by the error's code.", "reason")
+	m.perModel = counters("whisper_backend_model_requests_total", "Requests that were transcribed, by the model that did it.", "model")
+	m.queue = histogram("whisper_backend_queue_seconds", "Time that jobs waited for a decoder and a slot.", secondsBuckets)
+	m.decode = histogram("whisper_backend_decode_seconds", "Time that decoding an upload took.", secondsBuckets)
+	m.inference = histogram("whisper_backend_inference_seconds", "Time that successful jobs held a slot.", secondsBuckets)
+	m.realTime = histogram("whisper_backend_real_time_factor", "Time that successful jobs held a slot, for each second of their audio.", ratioBuckets)
+	m.audio = counter("whisper_backend_audio_seconds_total", "Audio that was transcribed.")
+	m.windows = counter("whisper_backend_windows_total", "Windows of audio that were encoded, for finding out the language too.")
+	m.tokens = counter("whisper_backend_tokens_total", "Tokens of the answers.")
+	m.fallbacks = counter("whisper_backend_fallbacks_total", "Windows that were decoded again at a higher temperature.")
+	m.short = counter("whisper_backend_short_clips_total", "Jobs that were done on a state with a shrunk context.")
+	m.again = counter("whisper_backend_second_passes_total", "Short clips that were done once more on a full state, since the first result could not be trusted.")
+	m.aborts = counter("whisper_backend_aborts_total", "Jobs that were stopped in their slot, because the client left or the server shut down.")
+	m.loads = histogram("whisper_backend_model_load_seconds", "Time that loading a model took.", secondsBuckets)
+	m.loadFailures = counter("whisper_backend_model_load_failures_total", "Models that could not be loaded.")
+	m.unloads = counter("whisper_backend_model_unloads_total", "Models that were unloaded, to make room or because nobody used them.")
+	m.info = registered(m, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "whisper_backend_info", Help: "What the server is, in its labels; always 1.",
+	}, []string{"version", "engine", "model", "gpu_class", "device"}))
+	m.now = registered(m, newGauges(s))
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, outcome := range outcomes { // a rate needs the zero before the first
 		m.requests.WithLabelValues(outcome)
 	}
 	return m
 }
 
+func registered[C prometheus.Collector](m *metrics, c C) C {
+	m.registry.MustRegister(c)
+	return c
+}
+
 // outcomes are the values of the label: all that a request can end in.
 var outcomes = []string{
-	"ok", "invalid", "too_large", "queue_full", "too_many_uploads", "loading", "shutting_down", "client_gone", "failed",
+	"ok", "invalid", "too_large", "queue_full", "too_many_uploads", "loading", "no_room", "model_failed", "shutting_down", "client_gone", "failed",
 }
 
 // outcomeOf says how a request ended.
@@ -106,29 +130,44 @@ func (m *metrics) observe(outcome string, j *job) {
 	if j.inference > 0 {
 		m.queue.Observe(j.queue.Seconds())
 	}
-	if outcome == "ok" {
-		m.inference.Observe(j.inference.Seconds())
-		m.audio.Add(j.audioSeconds)
+	if outcome != "ok" {
+		return
 	}
+	m.inference.Observe(j.inference.Seconds())
+	m.audio.Add(j.audioSeconds)
+	m.rate.add(time.Now(), j.audioSeconds)
+	if j.audioSeconds > 0 {
+		m.realTime.Observe(j.inference.Seconds() / j.audioSeconds)
+	}
+}
+
+// worked counts what an engine did for a job that succeeded.
+func (m *metrics) worked(model string, w Work) {
+	m.perModel.WithLabelValues(model).Inc()
+	m.windows.Add(float64(w.Windows))
+	m.tokens.Add(float64(w.Tokens))
+	m.fallbacks.Add(float64(w.Fallbacks))
+	if w.Short {
+		m.short.Inc()
+	}
+	if w.Again {
+		m.again.Inc()
+	}
+}
+
+// refused counts a refusal. Its code is one of the program's own; should they ever become many, the
+// rest share a label.
+func (m *metrics) refused(code string) {
+	const most = 100
+	m.mu.Lock()
+	if !m.reasons[code] && len(m.reasons) >= most || code == "" {
+		code = "other"
+	}
+	m.reasons[code] = true
+	m.mu.Unlock()
+	m.refusals.WithLabelValues(code).Inc()
 }
 
 func (m *metrics) useDevice(d *device, version string) {
 	m.info.WithLabelValues(version, d.info.Engine, d.info.Model, string(d.class), d.info.Device).Set(1)
-}
-
-func (m *metrics) loaded(took time.Duration) { m.loads.Observe(took.Seconds()) }
-
-// collecting brings the gauges up to date before they are read.
-func (s *Server) collecting(next http.Handler) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		report := s.Report()
-		s.metrics.slots.Set(float64(report.Slots))
-		s.metrics.busy.Set(float64(report.Busy))
-		s.metrics.queued.Set(float64(report.Queued))
-		s.metrics.ready.Set(0)
-		if report.Ready {
-			s.metrics.ready.Set(1)
-		}
-		next.ServeHTTP(w, r)
-	}
 }

@@ -26,17 +26,26 @@ type shelf struct {
 	life    context.Context
 	end     context.CancelFunc
 	turn    chan struct{} // a token, held by whoever loads, unloads or resizes
+	cannot  bool          // some slots could not be made; guarded by turn
 
 	mu        sync.Mutex
+	models    []Model   // the default first; as the library had them last
+	read      time.Time // when that was
 	devices   map[string]*device
-	loads     map[string]chan struct{} // of models that are being loaded; closed when that has ended
+	loads     map[string]*loading // under way
 	failures  map[string]failure
 	sizes     map[string]int64 // what a model was seen to take
-	given     Model            // without a library: the only one
 	inference string           // what clients that name no model get; "": the default
 	memoryMax int64            // bytes of weights and slots, of all models; 0: not set yet
 	waiting   int              // requests that wait for a model
 	changed   chan struct{}    // closed, and made anew, when a device is let go or gone
+}
+
+// loading is a load that is under way. All who want the model wait for the same one.
+type loading struct {
+	done   chan struct{} // closed when it has ended
+	chosen bool          // by /load: once loaded, it serves those who name no model
+	err    error         // set before done is closed
 }
 
 // failure is why a model could not be loaded. It is told to whoever asks until a new attempt is due.
@@ -54,11 +63,13 @@ const (
 
 func newShelf(s *Server, library Library) *shelf {
 	life, end := context.WithCancel(context.Background())
-	return &shelf{
+	sh := &shelf{
 		server: s, library: library, life: life, end: end, turn: make(chan struct{}, 1),
-		devices: map[string]*device{}, loads: map[string]chan struct{}{}, failures: map[string]failure{},
+		devices: map[string]*device{}, loads: map[string]*loading{}, failures: map[string]failure{},
 		sizes: map[string]int64{}, memoryMax: s.cfg.MemoryMax, changed: make(chan struct{}),
 	}
+	sh.reread()
+	return sh
 }
 
 // model is the loaded model for what a client wrote: the default for a name that means it, and for
@@ -73,10 +84,6 @@ func (s *Server) model(ctx context.Context, id string) (d *device, release func(
 
 // take is model without the release.
 func (sh *shelf) take(ctx context.Context, id string) (*device, *transcript.Error) {
-	m, ok := sh.find(id)
-	if !ok {
-		return nil, sh.unknown(id)
-	}
 	waits := false
 	defer func() {
 		if waits {
@@ -86,6 +93,10 @@ func (sh *shelf) take(ctx context.Context, id string) (*device, *transcript.Erro
 		}
 	}()
 	for {
+		m, ok := sh.find(id) // anew each time: /load may have changed it meanwhile
+		if !ok {
+			return nil, sh.unknown(id)
+		}
 		d, ready, refusal := sh.get(m, &waits)
 		if d != nil || refusal != nil {
 			return d, refusal
@@ -123,19 +134,18 @@ func (sh *shelf) get(m Model, waits *bool) (*device, <-chan struct{}, *transcrip
 	if d != nil {
 		return nil, sh.changed, nil
 	}
-	return nil, sh.start(m, roomPatience), nil
+	return nil, sh.start(m, roomPatience).done, nil
 }
 
-// start loads a model unless that is under way; the channel is closed when it has ended. The caller
-// holds mu.
-func (sh *shelf) start(m Model, patience time.Duration) <-chan struct{} {
-	done := sh.loads[m.ID]
-	if done == nil {
-		done = make(chan struct{})
-		sh.loads[m.ID] = done
-		go sh.load(m, patience, done)
+// start loads a model unless that is under way. The caller holds mu.
+func (sh *shelf) start(m Model, patience time.Duration) *loading {
+	l := sh.loads[m.ID]
+	if l == nil {
+		l = &loading{done: make(chan struct{})}
+		sh.loads[m.ID] = l
+		go sh.load(m, patience, l)
 	}
-	return done
+	return l
 }
 
 func (sh *shelf) letGo(d *device) {
@@ -154,25 +164,61 @@ func (sh *shelf) signal() {
 	sh.changed = make(chan struct{})
 }
 
-// known are all models, the default first.
+// rereadEvery is how old the list of models gets before it is read again.
+const rereadEvery = time.Second
+
+// known are all models, the default first. The slice is not to be written to.
 func (sh *shelf) known() []Model {
-	if sh.library != nil {
-		return sh.library.Models()
-	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if sh.given.ID == "" {
-		return nil
+	return sh.models
+}
+
+// standard is the id of the default model, "" before there is one. The caller holds mu.
+func (sh *shelf) standard() string {
+	if len(sh.models) == 0 {
+		return ""
 	}
-	return []Model{sh.given}
+	return sh.models[0].ID
+}
+
+// reread asks the library which models there are now, unless it was asked a moment ago.
+func (sh *shelf) reread() []Model {
+	sh.mu.Lock()
+	due := time.Since(sh.read) >= rereadEvery
+	if due {
+		sh.read = time.Now()
+	}
+	sh.mu.Unlock()
+	if due {
+		return sh.rereadNow()
+	}
+	return sh.known()
+}
+
+// rereadNow asks the library which models there are now.
+func (sh *shelf) rereadNow() []Model {
+	if sh.library == nil {
+		return sh.known()
+	}
+	models := sh.library.Models() // looks at disks
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if len(models) > 0 { // else the default's file is gone, though it may be loaded
+		sh.models = models
+	}
+	return sh.models
 }
 
 // find is the model that a name means.
 func (sh *shelf) find(id string) (Model, bool) {
-	known := sh.known()
-	if len(known) == 0 {
-		return Model{}, false
+	if m, ok := sh.among(sh.known(), id); ok {
+		return m, true
 	}
+	return sh.among(sh.reread(), id)
+}
+
+func (sh *shelf) among(known []Model, id string) (Model, bool) {
 	want := id
 	if id == "" {
 		sh.mu.Lock()
@@ -184,7 +230,7 @@ func (sh *shelf) find(id string) (Model, bool) {
 			return m, true
 		}
 	}
-	if transcript.MeansDefault(id) {
+	if transcript.MeansDefault(id) && len(known) > 0 {
 		return known[0], true
 	}
 	return Model{}, false
@@ -224,7 +270,9 @@ func (f failure) told() *transcript.Error {
 func (sh *shelf) first(d *device) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	sh.given = Model{ID: d.info.Model, Bytes: d.bytes, Multilingual: d.info.Multilingual, Translates: d.translates()}
+	if sh.library == nil {
+		sh.models = []Model{{ID: d.info.Model, Bytes: d.bytes, Multilingual: d.info.Multilingual, Translates: d.translates()}}
+	}
 	sh.devices[d.info.Model] = d
 	sh.sizes[d.info.Model] = d.bytes
 	if sh.memoryMax == 0 {

@@ -3,7 +3,10 @@ package backend
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
+	"sync"
+	"time"
 )
 
 // LoadHeader is on every answer of the transcription routes, refusals included, and says how busy
@@ -35,7 +38,19 @@ type Report struct {
 	Engine   string        `json:"engine"`    // "whispercpp" or "emulator"; "" while loading
 	Device   string        `json:"device"`    // what the engine runs on, in its own words
 	Emulator bool          `json:"emulator"`  // texts are made up
-	Models   []ReportModel `json:"models"`    // empty while loading
+	Models   []ReportModel `json:"models"`    // empty while loading; those that are not loaded are when they are asked for
+
+	SlotsMin    int     `json:"slots_min"`                // slots come and go
+	SlotsMax    int     `json:"slots_max"`                // between these
+	GPU         bool    `json:"gpu"`                      // a GPU really is in use
+	Threads     int     `json:"threads"`                  // of the CPU, for each slot
+	ShortClips  bool    `json:"short_clips"`              // short clips take less time than a whole window
+	Build       string  `json:"build"`                    // the engine's library in its own words
+	AudioRate   float64 `json:"audio_seconds_per_second"` // audio that was transcribed in the last minute, per second of it
+	MemoryFree  int64   `json:"memory_free"`              // bytes of the device's own memory; 0: not known, or none of its own
+	MemoryTotal int64   `json:"memory_total"`             // likewise
+	ModelsMax   int64   `json:"models_bytes_max"`         // bytes that loaded models may take in all
+	ModelsBytes int64   `json:"models_bytes"`             // bytes that they take
 }
 
 // ReportModel is what a served model can do.
@@ -44,6 +59,10 @@ type ReportModel struct {
 	Multilingual bool   `json:"multilingual"` // false: English only, language is neither detected nor chosen
 	Translate    bool   `json:"translate"`    // translates to English
 	Words        bool   `json:"words"`        // times single words
+	Default      bool   `json:"default"`      // served to who names no model
+	Loaded       bool   `json:"loaded"`       // at present
+	Loading      bool   `json:"loading"`      // at present
+	Bytes        int64  `json:"bytes"`        // of memory that it takes when loaded, measured or estimated
 }
 
 // Report says how the server is at this moment. It never waits.
@@ -62,10 +81,82 @@ func (s *Server) Report() Report {
 	r.Busy, r.Queued = s.slots.load()
 	r.GPUClass, r.Engine, r.Device = string(d.class), d.info.Engine, d.info.Device
 	r.Emulator = d.emulator()
-	r.Models = append(r.Models, ReportModel{
-		ID: d.info.Model, Multilingual: d.info.Multilingual, Translate: d.translates(), Words: true,
-	})
+	r.SlotsMin, r.SlotsMax = s.slotsRange(d)
+	r.GPU, r.Threads, r.ShortClips, r.Build = d.info.GPU, d.info.Threads, d.info.ShortClips, d.info.SystemInfo
+	r.AudioRate = s.metrics.rate.perSecond(time.Now())
+	r.MemoryTotal = int64(d.info.DeviceTotal)
+	s.shelf.report(&r)
 	return r
+}
+
+// slotsRange is between which numbers slots come and go.
+func (s *Server) slotsRange(d *device) (least, most int) {
+	if s.cfg.MaxSlots > 0 {
+		return s.cfg.MinSlots, s.cfg.MaxSlots
+	}
+	return d.info.Slots, d.info.Slots
+}
+
+// report fills in what is known of the models.
+func (sh *shelf) report(r *Report) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	r.ModelsMax = sh.memoryMax
+	if r.ModelsMax == math.MaxInt64 {
+		r.ModelsMax = 0
+	}
+	for _, d := range sh.devices {
+		r.ModelsBytes += d.bytes
+		r.MemoryFree = max(r.MemoryFree, d.free.Load())
+	}
+	for i, m := range sh.models {
+		one := ReportModel{
+			ID: m.ID, Multilingual: m.Multilingual, Translate: m.Translates, Words: true, Default: i == 0,
+			Loaded: sh.devices[m.ID] != nil, Loading: sh.loads[m.ID] != nil, Bytes: sh.sizes[m.ID],
+		}
+		if one.Bytes == 0 {
+			one.Bytes = m.Bytes + m.SlotBytes*int64(r.Slots)
+		}
+		r.Models = append(r.Models, one)
+	}
+}
+
+// rate counts what was done in the last minute.
+type rate struct {
+	mu      sync.Mutex
+	start   time.Time // of the first second
+	last    int64     // second since start that was written last
+	seconds [60]float64
+}
+
+func newRate(start time.Time) *rate { return &rate{start: start} }
+
+// advance empties the seconds between the last one and now. The caller holds mu.
+func (r *rate) advance(now time.Time) int64 {
+	second := max(r.last, int64(now.Sub(r.start)/time.Second))
+	for s := max(r.last+1, second-59); s <= second; s++ {
+		r.seconds[s%60] = 0
+	}
+	r.last = second
+	return second
+}
+
+func (r *rate) add(now time.Time, amount float64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seconds[r.advance(now)%60] += amount
+}
+
+// perSecond is the average over the last minute, or since the start if that is shorter ago.
+func (r *rate) perSecond(now time.Time) float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	span := min(60, r.advance(now)+1)
+	sum := 0.0
+	for _, amount := range r.seconds {
+		sum += amount
+	}
+	return sum / float64(span)
 }
 
 func (s *Server) serveReport(w http.ResponseWriter, _ *http.Request) {

@@ -30,11 +30,12 @@ func (s *Server) newRoutes() routes {
 		"/v1/audio/transcriptions": {http.MethodPost, s.transcription(transcript.OpenAI, transcript.Transcribe)},
 		"/v1/audio/translations":   {http.MethodPost, s.transcription(transcript.OpenAI, transcript.Translate)},
 		"/inference":               {http.MethodPost, s.transcription(transcript.WhisperServer, transcript.Transcribe)},
+		"/load":                    {http.MethodPost, s.serveLoad},
 		"/v1/models":               {http.MethodGet, s.serveModels},
 		modelPrefix:                {http.MethodGet, s.serveModel},
 		"/health":                  {http.MethodGet, s.serveHealth},
 		"/load-report":             {http.MethodGet, s.serveReport},
-		"/metrics":                 {http.MethodGet, s.collecting(metrics)},
+		"/metrics":                 {http.MethodGet, metrics.ServeHTTP},
 	}}
 }
 
@@ -118,7 +119,7 @@ func (s *Server) serveModels(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, refusal, false)
 		return
 	}
-	known := s.shelf.known()
+	known := s.shelf.reread()
 	data := make([]model, 0, len(known))
 	for _, m := range known {
 		data = append(data, s.entry(m))

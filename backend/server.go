@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,8 +26,12 @@ type Server struct {
 	routes   routes
 	stall    time.Duration // longest pause within an upload
 
+	tendEvery time.Duration
+
 	device   atomic.Pointer[device] // the first that was loaded, which tells what the server runs on; nil until it is
+	used     atomic.Bool            // the server was given its first engine
 	shelf    *shelf                 // the models
+	keys     *keys                  // nil: none is needed
 	slots    *slots                 // places on the device, which all models share
 	gate     *gate                  // transcription requests
 	uploads  atomic.Int64           // requests whose body is being read
@@ -45,13 +50,19 @@ func New(cfg Config, engine Transcriber) (*Server, error) {
 	id := make([]byte, 8)
 	_, _ = rand.Read(id) // never fails, by its contract
 	s := &Server{
-		cfg: cfg, log: cfg.Log, instance: hex.EncodeToString(id), since: time.Now(), metrics: newMetrics(),
-		gate: newGate(), stall: uploadStall, slots: newSlots(0, cfg.Queue),
+		cfg: cfg, log: cfg.Log, instance: hex.EncodeToString(id), since: time.Now(),
+		gate: newGate(), stall: uploadStall, tendEvery: tendEvery, slots: newSlots(0, cfg.Queue),
 		memory:   semaphore.NewWeighted(uploadMemoryAll),
 		decoders: semaphore.NewWeighted(int64(cfg.Decoders)),
 		decoded:  semaphore.NewWeighted(decodedSecondsMax(cfg)),
 	}
+	s.metrics = newMetrics(s)
 	s.shelf = newShelf(s, cfg.Library)
+	if cfg.KeyFile != "" {
+		if s.keys, err = newKeys(cfg.KeyFile, s.log); err != nil {
+			return nil, err
+		}
+	}
 	s.routes = s.newRoutes()
 	if engine != nil {
 		if err := s.Use(engine); err != nil {
@@ -62,15 +73,15 @@ func New(cfg Config, engine Transcriber) (*Server, error) {
 }
 
 // Handler answers all requests of the API, see the routes.
-func (s *Server) Handler() http.Handler { return s.routes }
+func (s *Server) Handler() http.Handler { return s.guarded(s.routes) }
 
 // errShutdown is why jobs are aborted that outlast the grace period.
 var errShutdown = errors.New("the server is shutting down")
 
 // Serve answers on ln until ctx ends, then drains: /health fails at once, new work is refused, and
-// what was accepted may go on for the configured grace period before it is aborted. load, unless it
-// is nil, makes the engine while /health and /load-report are answered already; its failure ends
-// the server. Serve closes the listener and the engine, and returns nil after a drain.
+// what was accepted may go on for the configured grace period before it is aborted. load
+// makes the first engine while /health and /load-report are answered already; its failure ends the
+// server. nil: the engine that New got, or the library's default model. Serve closes the listener and the engine, and returns nil after a drain.
 func (s *Server) Serve(ctx context.Context, ln net.Listener, load func() (Transcriber, error)) error {
 	base, abort := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer abort(nil)
@@ -85,9 +96,17 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, load func() (Transc
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ln) }()
 	loaded := make(chan error, 1)
+	if load == nil && s.cfg.Library != nil {
+		load = s.loadDefault
+	}
 	if load != nil {
 		go func() { loaded <- s.load(load) }()
 	}
+	tending, rest := context.WithCancel(ctx)
+	var tended sync.WaitGroup
+	tended.Go(func() { s.tend(tending) })
+	defer tended.Wait()
+	defer rest()
 	for {
 		select {
 		case err := <-served:
@@ -101,6 +120,15 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, load func() (Transc
 			return s.drain(server, abort)
 		}
 	}
+}
+
+// loadDefault makes the engine of the library's first model.
+func (s *Server) loadDefault() (Transcriber, error) {
+	known := s.shelf.known()
+	if len(known) == 0 {
+		return nil, errors.New("there is no model to serve")
+	}
+	return s.cfg.Library.Load(s.shelf.life, known[0].ID, max(1, s.cfg.MinSlots))
 }
 
 func (s *Server) load(load func() (Transcriber, error)) error {

@@ -138,7 +138,8 @@ func TestReport(t *testing.T) {
 	want := backend.Report{
 		Server: "whisperpool", Version: "v1.2.3", Instance: got.Instance, Ready: true, Slots: 3, QueueMax: 5,
 		GPUClass: "A10G", Engine: "test", Device: "CUDA0: NVIDIA A10G",
-		Models: []backend.ReportModel{{ID: "base", Multilingual: true, Translate: true, Words: true}},
+		Models:   []backend.ReportModel{{ID: "base", Multilingual: true, Translate: true, Words: true, Default: true, Loaded: true}},
+		SlotsMin: 3, SlotsMax: 3, ModelsMax: got.ModelsMax,
 	}
 	if !slices.Equal(got.Models, want.Models) {
 		t.Errorf("models %+v", got.Models)

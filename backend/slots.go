@@ -17,6 +17,7 @@ import (
 type slots struct {
 	mu      sync.Mutex
 	open    int // how many there are; 0 while the first model loads
+	target  int // how many there should be; more than open where the device has no memory for them
 	held    int
 	queue   int // how many jobs may wait
 	inside  int
@@ -44,6 +45,21 @@ func (s *slots) resize(n int) {
 	defer s.mu.Unlock()
 	s.open = n
 	s.grant()
+}
+
+// want says how many slots there should be; fewer than there are take effect at once.
+func (s *slots) want(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.target = n
+	s.open = min(s.open, n)
+}
+
+// wanted is how many slots there should be.
+func (s *slots) wanted() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.target
 }
 
 // now is how many slots there are.

@@ -59,6 +59,7 @@ type EngineInfo struct {
 	GPU          bool   // a GPU really is in use
 	Device       string // "CPU", "CUDA0: NVIDIA A10G", "emulated T4"
 	DeviceFree   uint64 // bytes of the device's memory that are free; 0 where not known
+	DeviceTotal  uint64 // bytes of the device's memory; 0 where not known
 	Bytes        uint64 // of memory that weights and slots take, as far as is known
 	ShortClips   bool   // short clips go to states with a shrunk context
 	SystemInfo   string // the library's own words

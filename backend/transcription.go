@@ -219,6 +219,7 @@ func (s *Server) infer(ctx context.Context, d *device, j *job) (t transcript.Tra
 	result, err := d.engine.Transcribe(ctx, Job{Samples: j.samples, Params: j.params})
 	t = result.Transcript
 	if err == nil {
+		s.metrics.worked(d.info.Model, result.Work)
 		if t.Duration == 0 {
 			t.Duration = j.audioSeconds
 		}
