@@ -30,6 +30,8 @@ var blackHoles = []scenario{
 		Run: hole(raw("SSH-2.0-OpenSSH_9.2p1\r\n", byClose))},
 	{ID: "5k", Name: "black hole: 401, its key has expired", Theme: breakers, Peers: true, Criterion: holeCriterion,
 		Run: hole(answering(401, "application/json", `{"error":{"message":"Incorrect API key provided","type":"invalid_request_error","code":"invalid_api_key"}}`))},
+	{ID: "5n", Name: "black hole: 404, there is nothing at its path", Theme: breakers, Peers: true, Criterion: holeCriterion,
+		Run: hole(answering(404, "text/plain", "404 page not found"))},
 	{ID: "5l", Name: "black hole: a redirect to a page for logging in", Theme: answers, Peers: true, Criterion: holeCriterion,
 		Run: hole(answering(302, "text/html", "", "Location", "https://login.example.com/"))},
 	{ID: "5m", Name: "black hole: 503 that never says when to come again", Theme: breakers, Peers: true, Criterion: holeCriterion,
@@ -51,7 +53,7 @@ func hole(a act) func(context.Context, *env) (string, bool, error) {
 		bad := t.backend[0]
 		bad.set(after(5*time.Millisecond, a))
 		began := time.Now()
-		length := pick(e, 45*time.Second, 30*time.Second)
+		const length = 45 * time.Second // else three picks are more than one in a hundred
 		orders := poisson(4, rate(0.3, cards, card, lengths), length, lengths)
 		base, faulty := t.play(ctx, orders)
 		if n := len(base.failed()); n > 0 {

@@ -13,6 +13,8 @@ var cancellations = []scenario{
 	{ID: "14", Name: "cancellation storm: 50 % leave at random, also from the queue", Theme: attempts, Short: true, Peers: true, Alone: true,
 		Criterion: "no breaker opens; queue, slots and uploads back to exactly 0; the backend's connection closed within 100 ms, beyond what this machine takes without a balancer; the others all served",
 		Run:       cancellationStorm},
+	{ID: "14b", Name: "the same with backends that do not notice that a client left", Theme: attempts, Short: true,
+		Criterion: "their slots count as taken until the job was predicted to end: nobody waits there for more than a quarter of a job's time; the others all served; everything back to 0", Run: unnoticed},
 }
 
 func cancellationStorm(ctx context.Context, e *env) (string, bool, error) {
@@ -137,4 +139,43 @@ func (f *front) backToZero(ctx context.Context) (text string, zero bool) {
 		return total == 0
 	})
 	return fmt.Sprintf("%.0f queued, %.0f outstanding, %.0f bytes", sums[0], sums[1], sums[2]), zero
+}
+
+// unnoticed has servers of OpenAI's kind that go on with what nobody waits for.
+func unnoticed(ctx context.Context, e *env) (string, bool, error) {
+	card := law{Fixed: 300 * time.Millisecond, PerSecond: 60 * time.Millisecond}
+	fakes, f, err := e.warmPool(ctx, 3, card, setup{}, dialect(likeOpenAI))
+	if err != nil {
+		return "", false, err
+	}
+	var mu sync.Mutex
+	longest, abandoned := time.Duration(0), 0
+	for _, one := range fakes {
+		one.set(func(c *call) {
+			came := time.Now()
+			<-c.fake.places
+			waited := time.Since(came)
+			pause(ctx, c.fake.took(c.seconds)) // whether or not the client is there
+			c.fake.places <- struct{}{}
+			left := c.r.Context().Err() != nil
+			mu.Lock()
+			longest = max(longest, waited)
+			if left {
+				abandoned++
+			}
+			mu.Unlock()
+			if !left {
+				c.answer(clipText(c.clip))
+			}
+		})
+	}
+	stop := make(chan struct{})
+	time.AfterFunc(pick(e, 25*time.Second, 15*time.Second), func() { close(stop) })
+	got := storm(ctx, f.url, 8, stop)
+	pause(ctx, time.Second)
+	back, zero := f.backToZero(ctx)
+	mu.Lock()
+	defer mu.Unlock()
+	return fmt.Sprintf("%d were left while they ran; jobs waited up to %s at a backend (they take up to %s); afterwards %s; %d of %d others failed%s", abandoned, ms(longest), ms(card.of(10)), back, len(got.failed()), got.count(), got.firstFailure()),
+		abandoned > 5 && longest <= card.of(10)/4 && zero && len(got.failed()) == 0, nil
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	mathrand "math/rand/v2"
 	"net/http"
 	"sync"
@@ -58,7 +59,7 @@ type fake struct {
 
 	mu      sync.Mutex
 	records []*record
-	rng     *mathrand.Rand
+	probes  []time.Time // when it was asked for its health
 }
 
 // record is one transcription that was sent to a fake.
@@ -89,8 +90,7 @@ func (e *env) fake(ctx context.Context, name string, law law, options ...func(*f
 	if err != nil {
 		return nil, err
 	}
-	f := &fake{name: name, address: fmt.Sprintf("127.0.0.1:%d", port), dialect: likeOurs, model: "base", slots: 1, law: law,
-		rng: mathrand.New(mathrand.NewPCG(uint64(port), 1))}
+	f := &fake{name: name, address: fmt.Sprintf("127.0.0.1:%d", port), dialect: likeOurs, model: "base", slots: 1, law: law}
 	for _, option := range options {
 		option(f)
 	}
@@ -114,6 +114,9 @@ func (e *env) fake(ctx context.Context, name string, law law, options ...func(*f
 
 func dialect(d string) func(*fake) { return func(f *fake) { f.dialect = d } }
 func slots(n int) func(*fake)      { return func(f *fake) { f.slots = n } }
+func at(address string) func(*fake) {
+	return func(f *fake) { f.address = address }
+}
 
 func (f *fake) newLife() {
 	id := make([]byte, 8)
@@ -222,11 +225,10 @@ func (f *fake) note(change func()) {
 	change()
 }
 
-// took is how long this clip takes at present.
+// took is how long this clip takes at present. Chance is of the clip's length, so that the same requests take
+// the same in a pool without the fault.
 func (f *fake) took(seconds float64) time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	noise := 1 + f.law.Noise*(2*f.rng.Float64()-1)
+	noise := 1 + f.law.Noise*(2*mathrand.New(mathrand.NewPCG(math.Float64bits(seconds), 1)).Float64()-1)
 	return time.Duration(float64(f.law.of(seconds)) * noise * float64(f.slow.Load()) / 1000)
 }
 
@@ -255,6 +257,7 @@ func (f *fake) between(from, to time.Time) int {
 }
 
 func (f *fake) answerProbe(w http.ResponseWriter, r *http.Request) {
+	f.note(func() { f.probes = append(f.probes, time.Now()) })
 	if a := f.health.Load(); a != nil {
 		(*a)(&call{&record{}, f, w, r})
 		return

@@ -87,7 +87,7 @@ func retryStorm(bad int, share float64) func(context.Context, *env) (string, boo
 		for i, one := range fakes[:bad] {
 			one.set(sometimes(share, uint64(i), serverError))
 		}
-		got := play(ctx, f.url, poisson(25, rate(0.4, 4, card, lengths), pick(e, 60*time.Second, 25*time.Second), lengths))
+		got := play(ctx, f.url, poisson(25, rate(0.4, 4, card, lengths), 90*time.Second, lengths)) // tokens that are there at first weigh less the longer it takes
 		attempts := 0
 		for _, one := range fakes {
 			attempts += one.between(began, time.Now())

@@ -45,6 +45,7 @@ type setup struct {
 	pool   string // lines of the whisper_pool block
 	site   string // lines of the site, before the pool
 	level  string // of the log; "" is INFO
+	tls    bool   // with a certificate that clients of this program know
 }
 
 // front is a balancer that runs, in front of backends.
@@ -72,7 +73,7 @@ func (e *env) front(ctx context.Context, name string, s setup, servers []server)
 		}
 		f.ports[i] = port
 	}
-	f.url = fmt.Sprintf("http://127.0.0.1:%d", f.ports[0])
+	f.url = fmt.Sprintf("%s://127.0.0.1:%d", s.scheme(), f.ports[0])
 	f.admin = fmt.Sprintf("http://127.0.0.1:%d", f.ports[1])
 	f.program = e.programs.whisperpool
 	if f.kind == haproxy {
@@ -95,7 +96,14 @@ func (f *front) begin(ctx context.Context) error {
 	case haproxy:
 		file, args = "haproxy.cfg", []string{"-W", "-f", "haproxy.cfg"}
 	case ours:
-		ready += "?pool"
+		if ready += "?pool"; f.setup.tls {
+			ready = f.scrape
+		}
+	}
+	if f.setup.tls {
+		if err := f.env.writeCertificate(); err != nil {
+			return err
+		}
 	}
 	if _, err := f.env.write(filepath.Join(f.name, file), f.config(f.servers, f.setup)); err != nil {
 		return err
@@ -130,10 +138,15 @@ func (f *front) caddyHead(s setup) string {
 // ownConfig names the backends, and what a scenario adds.
 func (f *front) ownConfig(servers []server, s setup) string {
 	var b strings.Builder
-	s.global += "\nservers {\nlistener_wrappers {\nwhisper_pool\n}\n}\n"
+	wrappers := "whisper_pool\n"
+	if s.tls {
+		wrappers += "tls\n"
+		s.site += fmt.Sprintf("\ntls %s %s\n", filepath.Join(f.env.dir, certFile), filepath.Join(f.env.dir, keyFile))
+	}
+	s.global += "\nservers {\nlistener_wrappers {\n" + wrappers + "}\n}\n"
 	b.WriteString(f.caddyHead(s))
 	fmt.Fprintf(&b, "http://127.0.0.1:%d {\n\tbind 127.0.0.1\n\tmetrics\n}\n", f.ports[2])
-	fmt.Fprintf(&b, "http://127.0.0.1:%d {\n\tbind 127.0.0.1\n%s\twhisper_pool {\n", f.ports[0], indent(s.site, 1))
+	fmt.Fprintf(&b, "%s://127.0.0.1:%d {\n\tbind 127.0.0.1\n%s\twhisper_pool {\n", s.scheme(), f.ports[0], indent(s.site, 1))
 	for _, to := range servers {
 		fmt.Fprintf(&b, "\t\tbackend %s {\n\t\t\tname %s\n", to.address, to.name)
 		if to.slots > 0 {

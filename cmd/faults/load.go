@@ -72,11 +72,19 @@ const transcriptions = "/v1/audio/transcriptions"
 
 // transcribe sends a clip; headers are name and value in turn.
 func transcribe(ctx context.Context, url string, c clip, headers ...string) answer {
-	body, contentType := c.form("model", "base")
-	return post(ctx, url+transcriptions, c, body, contentType, headers...)
+	return transcribeBy(ctx, client, url, c, headers...)
 }
 
-func post(ctx context.Context, url string, c clip, body []byte, contentType string, headers ...string) (a answer) {
+func transcribeBy(ctx context.Context, by *http.Client, url string, c clip, headers ...string) answer {
+	body, contentType := c.form("model", "base")
+	return postBy(ctx, by, url+transcriptions, c, body, contentType, headers...)
+}
+
+func post(ctx context.Context, url string, c clip, body []byte, contentType string, headers ...string) answer {
+	return postBy(ctx, client, url, c, body, contentType, headers...)
+}
+
+func postBy(ctx context.Context, by *http.Client, url string, c clip, body []byte, contentType string, headers ...string) (a answer) {
 	a = answer{clip: c, began: time.Now()}
 	defer func() { a.took = time.Since(a.began) }()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
@@ -89,7 +97,7 @@ func post(ctx context.Context, url string, c clip, body []byte, contentType stri
 	for i := 0; i+1 < len(headers); i += 2 {
 		request.Header.Set(headers[i], headers[i+1])
 	}
-	response, err := client.Do(request)
+	response, err := by.Do(request)
 	if err != nil {
 		a.err = err
 		return a
@@ -130,6 +138,10 @@ func play(ctx context.Context, url string, orders []order, headers ...string) *t
 
 // loop has n clients send one request after the other, until stop; then it waits for the last answers.
 func loop(ctx context.Context, url string, n int, seed uint64, seconds func(*rand.Rand) float64, stop <-chan struct{}) *tally {
+	return loopBy(ctx, client, url, n, seed, seconds, stop)
+}
+
+func loopBy(ctx context.Context, by *http.Client, url string, n int, seed uint64, seconds func(*rand.Rand) float64, stop <-chan struct{}) *tally {
 	t := &tally{began: time.Now()}
 	var wg sync.WaitGroup
 	for i := range n {
@@ -141,7 +153,7 @@ func loop(ctx context.Context, url string, n int, seed uint64, seconds func(*ran
 					return
 				default:
 				}
-				a := transcribe(ctx, url, newClip(seconds(rng)))
+				a := transcribeBy(ctx, by, url, newClip(seconds(rng)))
 				t.add(a)
 				if !a.served() {
 					pause(ctx, 100*time.Millisecond) // who is refused does not ask again at once

@@ -35,7 +35,8 @@ func main() {
 const help = `Usage: faults [flags]
 
 Breaks backends behind a proxy and tells what its clients saw. The exit status is 1 when a criterion
-is not held, and 2 when nothing could be measured.
+is not held, and 2 when nothing could be measured. In the short form what was not held gets a second
+try; what fails twice while this machine stands still most of the time is undecided, and no failure.
 
 Flags:
 `

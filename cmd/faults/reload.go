@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"time"
 )
@@ -11,6 +12,8 @@ import (
 var reloadOnes = []scenario{
 	{ID: "16a", Name: "20 reloads under load: backends added, removed, resized", Theme: reloads, Short: true, Peers: true,
 		Criterion: "nothing dropped, nothing run twice, nothing broken off on a backend that was removed, nothing sent there later, speeds kept", Run: reloading},
+	{ID: "16d", Name: "the same with TLS, HTTP/1.1 and connections that are kept", Theme: reloads, Short: true,
+		Criterion: "nothing dropped, nothing run twice, nothing broken off on a backend that was removed, nothing sent there later, speeds kept", Run: reloadingTLS},
 	{ID: "16b", Name: "reloads that fail: nonsense, a port that is taken, a later app that refuses", Theme: reloads, Short: true,
 		Criterion: "each is refused and changes nothing: no request fails, is broken off or run twice, the same backends serve, speeds are kept", Run: failedReloads},
 	{ID: "16c", Name: "one pool in two sites, one address in two pools", Theme: reloads, Short: true,
@@ -42,17 +45,29 @@ func ranOnce(t *tally, fakes ...*fake) (twice, brokenOff int) {
 }
 
 func reloading(ctx context.Context, e *env) (string, bool, error) {
+	return reload(ctx, e, client, setup{})
+}
+
+func reloadingTLS(ctx context.Context, e *env) (string, bool, error) {
+	by, err := secured()
+	if err != nil {
+		return "", false, err
+	}
+	return reload(ctx, e, by, setup{tls: true})
+}
+
+func reload(ctx context.Context, e *env, by *http.Client, s setup) (string, bool, error) {
 	card := law{Fixed: 100 * time.Millisecond, PerSecond: 40 * time.Millisecond, Noise: 0.1}
 	fakes, err := e.pool(ctx, 5, "card", card, slots(2))
 	if err != nil {
 		return "", false, err
 	}
 	kept, extra := fakes[:3], fakes[3:]
-	f, err := e.front(ctx, "front", setup{}, servers(kept...))
+	f, err := e.front(ctx, "front", s, servers(kept...))
 	if err != nil {
 		return "", false, err
 	}
-	if err := f.warm(ctx, len(fakes)); err != nil {
+	if err := f.warmBy(ctx, by, len(fakes)); err != nil {
 		return "", false, err
 	}
 	before, err := f.known(ctx)
@@ -60,12 +75,12 @@ func reloading(ctx context.Context, e *env) (string, bool, error) {
 		return "", false, err
 	}
 	stop, done := make(chan struct{}), make(chan *tally)
-	go func() { done <- loop(ctx, f.url, 10, 16, between(1, 10), stop) }()
+	go func() { done <- loopBy(ctx, by, f.url, 10, 16, between(1, 10), stop) }()
 	removed := map[*fake]time.Time{}
 	strays := 0
 	for i := range 20 {
 		now := changedPool(i, kept, extra)
-		if err := f.reload(ctx, now, setup{}); err != nil {
+		if err := f.reload(ctx, now, s); err != nil {
 			close(stop)
 			return "", false, fmt.Errorf("reload %d: %w", i+1, err)
 		}

@@ -48,7 +48,7 @@ var themes = []theme{breakers, answers, attempts, health, reloads, limits, overl
 
 func scenarios() []scenario {
 	return slices.Concat(blackHoles, grayOnes, hungOnes, flappingOnes, cancellations, reloadOnes, outages,
-		pauses, restarts, uploads, poisons, killedOnes, whisperOnes, shutdowns, refusals, secrets, drains, trialOnes, nonsense,
+		pauses, restarts, uploads, poisons, killedOnes, whisperOnes, shutdowns, refusals, secrets, drains, trialOnes, nonsense, checks, ejections, hedges, streams,
 		simulatedPlacing, simulatedFaults, simulatedLoads)
 }
 
@@ -73,14 +73,23 @@ type result struct {
 	Skipped   bool    `json:"skipped,omitempty"`
 	Error     string  `json:"error,omitempty"`
 	Seconds   float64 `json:"seconds"`
+	Stalled   float64 `json:"stalled"` // share of its time for which this process stood still
+	// First is what was measured at the first try, where there was a second; "": there was none.
+	First string `json:"first,omitempty"`
+	// Undecided: not held, but the machine was too busy to tell.
+	Undecided bool `json:"undecided,omitempty"`
 }
 
 func (r result) verdict() string {
 	switch {
 	case r.Skipped:
 		return "skipped"
+	case r.Held && r.First != "":
+		return "held at the second try"
 	case r.Held:
 		return "held"
+	case r.Undecided:
+		return "undecided"
 	default:
 		return "NOT HELD"
 	}
@@ -89,8 +98,9 @@ func (r result) verdict() string {
 // run runs scenarios.
 type run struct {
 	options
-	began time.Time
-	load  string // of the machine at the beginning
+	began  time.Time
+	load   string // of the machine at the beginning
+	stalls stalls
 
 	mu      sync.Mutex
 	say     io.Writer
@@ -101,23 +111,46 @@ func newRun(o options, say io.Writer) *run {
 	return &run{options: o, began: time.Now(), load: loadAverage(), say: say}
 }
 
-// all runs the scenarios with each kind of balancer: a few side by side, then those that have to be
-// alone.
+// task is a scenario to run with one kind of balancer.
+type task struct {
+	scenario
+	kind frontKind
+}
+
+// all runs the scenarios with each kind of balancer. In the short form, which has to tell what is broken on machines
+// that are busy and slow, those of ours that were not held get a second try when all others are done.
 func (r *run) all(ctx context.Context, chosen []scenario, kinds []frontKind) {
-	type task struct {
-		scenario
-		kind frontKind
-	}
-	var together, alone []task
+	watched, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go r.stalls.watch(watched)
+	var tasks []task
 	for _, kind := range kinds {
 		for _, s := range chosen {
-			switch {
-			case kind != ours && !s.Peers:
-			case s.Alone:
-				alone = append(alone, task{s, kind})
-			default:
-				together = append(together, task{s, kind})
+			if kind == ours || s.Peers {
+				tasks = append(tasks, task{s, kind})
 			}
+		}
+	}
+	r.tasks(ctx, tasks, r.jobs)
+	if !r.short {
+		return
+	}
+	again := slices.DeleteFunc(tasks, func(t task) bool {
+		return t.kind != ours || !slices.ContainsFunc(r.results, func(res result) bool {
+			return res.ID == t.ID && res.Front == string(ours) && !res.Held && !res.Skipped
+		})
+	})
+	r.tasks(ctx, again, (r.jobs+1)/2)
+}
+
+// tasks runs some, a few side by side, then those that have to be alone.
+func (r *run) tasks(ctx context.Context, all []task, jobs int) {
+	var together, alone []task
+	for _, t := range all {
+		if t.Alone {
+			alone = append(alone, t)
+		} else {
+			together = append(together, t)
 		}
 	}
 	slices.SortStableFunc(together, func(a, b task) int {
@@ -131,10 +164,10 @@ func (r *run) all(ctx context.Context, chosen []scenario, kinds []frontKind) {
 	})
 	queue := make(chan task)
 	var workers sync.WaitGroup
-	for range r.jobs {
+	for range jobs {
 		workers.Go(func() {
 			for t := range queue {
-				r.one(ctx, t.scenario, t.kind)
+				r.note(r.one(ctx, t))
 			}
 		})
 	}
@@ -144,41 +177,56 @@ func (r *run) all(ctx context.Context, chosen []scenario, kinds []frontKind) {
 	close(queue)
 	workers.Wait()
 	for _, t := range alone {
-		r.one(ctx, t.scenario, t.kind)
+		r.note(r.one(ctx, t))
 	}
 }
 
 var unfit = regexp.MustCompile(`[^a-z0-9.]+`)
 
-// one runs a scenario and says how it went.
-func (r *run) one(ctx context.Context, s scenario, kind frontKind) {
-	if ctx.Err() != nil {
-		return
-	}
+// one runs a scenario.
+func (r *run) one(ctx context.Context, t task) result {
 	began := time.Now()
 	limited, cancel := context.WithTimeout(ctx, scenarioLimit)
 	defer cancel()
 	e := &env{
-		kind: kind, programs: r.programs, short: r.short,
-		dir: filepath.Join(r.out, "logs", string(kind), unfit.ReplaceAllString(s.ID, "-")),
+		kind: t.kind, programs: r.programs, short: r.short,
+		dir: filepath.Join(r.out, "logs", string(t.kind), unfit.ReplaceAllString(t.ID, "-")),
 	}
-	res := result{ID: s.ID, Name: s.Name, Theme: s.Theme, Criterion: s.Criterion, Front: string(kind)}
-	measured, held, err := e.run(limited, s.Run)
+	res := result{ID: t.ID, Name: t.Name, Theme: t.Theme, Criterion: t.Criterion, Front: string(t.kind)}
+	if ctx.Err() != nil {
+		res.Error = ctx.Err().Error()
+		return res
+	}
+	measured, held, err := e.run(limited, t.Run)
 	res.Measured, res.Held, res.Seconds = oneLine(measured), held, time.Since(began).Seconds()
+	res.Stalled = r.stalls.share(began, time.Now())
 	if errors.Is(err, errSkipped) {
 		res.Skipped, res.Measured = true, oneLine(err.Error())
 	} else if err != nil {
 		res.Held, res.Error = false, oneLine(err.Error())
 	}
+	return res
+}
+
+// note takes a result in, which may be that of a second try, and says it.
+func (r *run) note(res result) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.results = append(r.results, res)
-	fmt.Fprintf(r.say, "%6.0f s  %-8s %-11s %-5s %s: %s\n", time.Since(r.began).Seconds(), res.verdict(), kind, s.ID, s.Name, res.text())
+	at := slices.IndexFunc(r.results, func(other result) bool { return other.ID == res.ID && other.Front == res.Front })
+	if at < 0 {
+		r.results = append(r.results, res)
+	} else {
+		first := r.results[at]
+		res.First = first.text()
+		res.Undecided = !res.Held && first.Stalled > stalledMuch && res.Stalled > stalledMuch
+		r.results[at] = res
+	}
+	fmt.Fprintf(r.say, "%6.0f s  %-8s %-11s %-5s %s: %s\n", time.Since(r.began).Seconds(), res.verdict(), res.Front, res.ID, res.Name, res.text())
 }
 
 // held: every scenario of ours was; what other balancers do is for comparison.
 func (r *run) held() bool {
 	return !slices.ContainsFunc(r.results, func(res result) bool {
-		return res.Front == string(ours) && !res.Held && !res.Skipped
+		return res.Front == string(ours) && !res.Held && !res.Skipped && !res.Undecided
 	})
 }

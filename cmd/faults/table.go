@@ -126,21 +126,30 @@ func (r *run) rows(out io.Writer) {
 
 // text is what was measured, and why it could not be.
 func (r result) text() string {
-	if r.Error == "" {
-		return r.Measured
+	text := r.Measured
+	if r.Error != "" {
+		text = strings.TrimSpace(text + " (not measured: " + r.Error + ")")
 	}
-	return strings.TrimSpace(r.Measured + " (not measured: " + r.Error + ")")
+	if r.First != "" {
+		text += "; the first time: " + r.First
+	}
+	if r.Stalled > stalledMuch && !r.Skipped {
+		text += fmt.Sprintf("; meanwhile this machine stood still for %.0f %% of the time", 100*r.Stalled)
+	}
+	return text
 }
 
 // tally is a theme's line: how many of its scenarios held.
 func (r *run) tally(t theme) string {
-	held, all, skips := 0, 0, 0
+	held, all, skips, undecided := 0, 0, 0, 0
 	var not []string
 	for _, res := range r.results {
 		switch {
 		case res.Theme != t || res.Front != string(ours):
 		case res.Skipped:
 			skips++
+		case res.Undecided:
+			undecided++
 		default:
 			all++
 			if res.Held {
@@ -150,12 +159,15 @@ func (r *run) tally(t theme) string {
 			}
 		}
 	}
-	if all+skips == 0 {
+	if all+skips+undecided == 0 {
 		return ""
 	}
 	line := fmt.Sprintf("%-10s %2d of %2d held", t, held, all)
 	if skips > 0 {
 		line += fmt.Sprintf(", %d skipped", skips)
+	}
+	if undecided > 0 {
+		line += fmt.Sprintf(", %d undecided, since this machine was too busy both times", undecided)
 	}
 	if len(not) > 0 {
 		line += "; not: " + strings.Join(not, ", ")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -37,12 +38,14 @@ func (e *env) twin(ctx context.Context, n int, law law, s setup) (*twin, error) 
 }
 
 // warm sends a few requests for each backend, so that speeds are known.
-func (f *front) warm(ctx context.Context, backends int) error {
+func (f *front) warm(ctx context.Context, backends int) error { return f.warmBy(ctx, client, backends) }
+
+func (f *front) warmBy(ctx context.Context, by *http.Client, backends int) error {
 	for round := range 6 {
 		var wg sync.WaitGroup
 		got := make([]answer, backends)
 		for i := range got {
-			wg.Go(func() { got[i] = transcribe(ctx, f.url, newClip(2+float64(round))) })
+			wg.Go(func() { got[i] = transcribeBy(ctx, by, f.url, newClip(2+float64(round))) })
 		}
 		wg.Wait()
 		for _, a := range got {
