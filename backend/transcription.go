@@ -19,6 +19,8 @@ type job struct {
 	samples []float32
 	held    int64 // seconds of decoded audio that it has reserved
 
+	timeline *timeline // of samples, once silence was cut out of them; else nil
+
 	audioSeconds float64
 	// Time spent decoding, waiting (for a decoder, for memory, for a slot), and in the slot.
 	decode, queue, inference time.Duration
@@ -64,6 +66,9 @@ func (s *Server) attend(w http.ResponseWriter, r *http.Request, api transcript.A
 	if refusal = d.adapt(&j.params); refusal != nil {
 		return t, refusal
 	}
+	if refusal = s.checkVAD(j.params); refusal != nil {
+		return t, refusal
+	}
 	// 4. A place in the queue, so that what waits, decoded or not, is bounded.
 	if !s.slots.enter() {
 		return t, s.queueFull()
@@ -73,6 +78,12 @@ func (s *Server) attend(w http.ResponseWriter, r *http.Request, api transcript.A
 	defer func() { s.decoded.Release(j.held) }()
 	if refusal = s.decodeAudio(r.Context(), j); refusal != nil {
 		return t, refusal
+	}
+	if refusal = s.cutSilence(r.Context(), j); refusal != nil {
+		return t, refusal
+	}
+	if j.timeline.silent() {
+		return j.timeline.nothing(j.params), nil
 	}
 	// 6. A slot, and the transcript.
 	return s.infer(r.Context(), d, j)
@@ -219,6 +230,7 @@ func (s *Server) infer(ctx context.Context, d *device, j *job) (t transcript.Tra
 	result, err := d.engine.Transcribe(ctx, Job{Samples: j.samples, Params: j.params})
 	t = result.Transcript
 	if err == nil {
+		j.timeline.restore(&t)
 		s.metrics.worked(d.info.Model, result.Work)
 		if t.Duration == 0 {
 			t.Duration = j.audioSeconds
