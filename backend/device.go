@@ -18,6 +18,7 @@ type device struct {
 	bytes  int64        // of memory that it takes, measured where the engine can, else estimated
 	free   atomic.Int64 // bytes of its device's memory that are free, as last looked at; 0: not known
 	lane   lane
+	cannot bool // some slots could not be made; guarded by shelf.turn
 
 	// Guarded by shelf.mu.
 	users   int       // jobs that hold it: it is not unloaded while there are any

@@ -232,7 +232,9 @@ func (sh *shelf) close(d *device, why string) {
 	delete(sh.devices, d.info.Model)
 	sh.mu.Unlock()
 	err := d.engine.Close()
-	sh.cannot = false // there may be memory now
+	for _, other := range sh.loaded() {
+		other.cannot = false // there may be memory now
+	}
 	sh.mu.Lock()
 	sh.signal()
 	sh.mu.Unlock()

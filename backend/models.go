@@ -26,7 +26,6 @@ type shelf struct {
 	life    context.Context
 	end     context.CancelFunc
 	turn    chan struct{} // a token, held by whoever loads, unloads or resizes
-	cannot  bool          // some slots could not be made; guarded by turn
 
 	mu        sync.Mutex
 	models    []Model   // the default first; as the library had them last

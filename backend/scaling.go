@@ -79,17 +79,19 @@ func (sh *shelf) keepSlots(want int) {
 	}
 	defer func() { <-sh.turn }()
 	slots := sh.server.slots
-	if before := slots.wanted(); want != before {
+	before := slots.wanted()
+	changed := want != before
+	if changed {
 		sh.server.log.Info("slots", "wanted", want, "before", before)
-		sh.cannot = false
 	}
 	slots.want(want) // fewer: no more jobs start before the engines free what they had
 	open := 0
 	for _, d := range sh.loaded() {
+		d.cannot = d.cannot && !changed
 		info := d.engine.Info()
-		if info.Slots > want || info.Slots < want && !sh.cannot {
+		if info.Slots > want || info.Slots < want && !d.cannot {
 			if err := d.engine.Resize(want); err != nil {
-				sh.cannot = true
+				d.cannot = true
 				sh.server.log.Warn("not as many slots as wanted", "model", d.info.Model, "wanted", want, "error", err)
 			}
 			info = d.engine.Info()
