@@ -12,6 +12,17 @@ type Options struct {
 	SecondsMax float64 // longest audio that is taken, in seconds; 0 means no limit
 	FFmpeg     string  // path of the ffmpeg program for what is not decoded in Go; "" means none
 	TempDir    string  // where ffmpeg's input is kept while it runs; "" means the system's
+
+	PCM bool // the upload is samples without a header, see the format PCM
+	// SecondsKeep: nothing is decoded past so many seconds; the rest of the file is not looked at. 0: all.
+	SecondsKeep float64
+}
+
+func (o Options) probe(r io.ReaderAt, size int64) (Info, error) {
+	if o.PCM {
+		return pcmInfo(size)
+	}
+	return Probe(r, size)
 }
 
 // nativeFormats names what is decoded without ffmpeg.
@@ -19,6 +30,9 @@ const nativeFormats = "WAV, FLAC, MP3, Ogg Vorbis, Ogg Opus and WebM with Opus w
 
 // errForFFmpeg marks audio that is in order but not decoded in Go; the rest of the message names it.
 var errForFFmpeg = errors.New("left to ffmpeg")
+
+// errEnough: all that was wanted is decoded.
+var errEnough = errors.New("enough")
 
 // errPanic marks what was a panic of a decoder.
 var errPanic = errors.New("the decoder failed")
@@ -31,43 +45,71 @@ var errPanic = errors.New("the decoder failed")
 // where ffmpeg would be needed and is not there, and the context's when that ends. Any other error is a
 // failure of this machine.
 func Decode(ctx context.Context, r io.ReaderAt, size int64, o Options) ([]float32, Info, error) {
-	info, err := Probe(r, size)
+	info, err := o.probe(r, size)
 	if err != nil {
 		return nil, info, err
 	}
-	if o.SecondsMax > 0 && !info.Estimated && info.Seconds > o.SecondsMax+limitSlack {
-		return nil, info, tooLong(o.SecondsMax)
+	k, samples, err := decode(ctx, r, size, info, o, wanted{})
+	if err != nil {
+		return nil, info, err
 	}
-	s := newDecodeSource(ctx, r, size)
-	k := newSink(ctx, o.SecondsMax, info.Seconds)
-	err = guard(func() error { return decodeNative(s, k, info.Format) })
+	info.Seconds, info.Estimated = float64(k.length())/SampleRate, false
+	return samples, info, nil
+}
+
+// wanted is what is to become of the channels.
+type wanted struct {
+	side     side
+	loudness bool // how loud it is, and not the samples
+}
+
+// decode decodes into a sink.
+func decode(ctx context.Context, r io.ReaderAt, size int64, info Info, o Options, w wanted) (*sink, []float32, error) {
+	if o.SecondsMax > 0 && !info.Estimated && info.Seconds > o.SecondsMax+limitSlack {
+		return nil, nil, tooLong(o.SecondsMax)
+	}
+	anew := func() *sink {
+		expected := info.Seconds
+		switch {
+		case w.loudness:
+			expected = 0
+		case o.SecondsKeep > 0:
+			expected = min(expected, o.SecondsKeep)
+		}
+		k := newSink(ctx, o.SecondsMax, expected)
+		k.keep, k.side, k.summing = int(o.SecondsKeep*SampleRate), w.side, w.loudness
+		return k
+	}
+	s, k := newDecodeSource(ctx, r, size), anew()
+	err := guard(func() error { return decodeNative(s, k, info.Format) })
 	if errors.Is(err, errForFFmpeg) {
-		k = newSink(ctx, o.SecondsMax, info.Seconds)
+		k = anew()
 		err = decodeFFmpeg(s, k, info, o, err)
 	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, info, ctx.Err()
+		return nil, nil, ctx.Err()
 	case s.err != nil:
-		return nil, info, fmt.Errorf("reading the upload: %w", s.err)
+		return nil, nil, fmt.Errorf("reading the upload: %w", s.err)
 	case errors.Is(err, errPanic):
-		return nil, info, fmt.Errorf("%w: this %s file makes no sense", ErrCorrupt, info.Format)
-	case err != nil:
-		return nil, info, err
+		return nil, nil, fmt.Errorf("%w: this %s file makes no sense", ErrCorrupt, info.Format)
+	case err != nil && !errors.Is(err, errEnough):
+		return nil, nil, err
 	}
 	samples := k.samples()
-	if len(samples) == 0 {
-		return nil, info, fmt.Errorf("%w: nothing in this %s file can be decoded", ErrCorrupt, info.Format)
+	if k.length() == 0 {
+		return nil, nil, fmt.Errorf("%w: nothing in this %s file can be decoded", ErrCorrupt, info.Format)
 	}
 	if k.bad > k.good {
-		return nil, info, fmt.Errorf("%w: most of this %s file can't be decoded", ErrCorrupt, info.Format)
+		return nil, nil, fmt.Errorf("%w: most of this %s file can't be decoded", ErrCorrupt, info.Format)
 	}
-	info.Seconds, info.Estimated = float64(len(samples))/SampleRate, false
-	return samples, info, nil
+	return k, samples, nil
 }
 
 func decodeNative(s *source, k *sink, f Format) error {
 	switch f {
+	case PCM:
+		return pcmFile(s.size).decode(s, k)
 	case WAV:
 		return decodeWAV(s, k)
 	case FLAC:

@@ -59,7 +59,7 @@ func decodeFFmpeg(s *source, k *sink, info Info, o Options, why error) error {
 	defer in.Close()
 	ctx, cancel := context.WithCancel(k.ctx)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, o.FFmpeg, ffmpegArguments(info.Format, o.SecondsMax)...)
+	cmd := exec.CommandContext(ctx, o.FFmpeg, ffmpegArguments(info.Format, k.side, o)...)
 	cmd.Env = []string{}
 	cmd.Dir = "/"
 	cmd.WaitDelay = ffmpegWaitDelay
@@ -89,7 +89,7 @@ func decodeFFmpeg(s *source, k *sink, info Info, o Options, why error) error {
 		// Killed, and not by us: what it has said so far may be half of the recording.
 		return fmt.Errorf("%w: ffmpeg was stopped at its limit of CPU time or memory", ErrCorrupt)
 	}
-	if len(k.out) == 0 {
+	if k.length() == 0 {
 		if failed != nil && complaint.missing() {
 			return fmt.Errorf("%w: this is %s, which the server's ffmpeg does not know", ErrUnsupported, what)
 		}
@@ -99,16 +99,22 @@ func decodeFFmpeg(s *source, k *sink, info Info, o Options, why error) error {
 }
 
 // ffmpegArguments is the command line; input is descriptor 3.
-func ffmpegArguments(f Format, secondsMax float64) []string {
+func ffmpegArguments(f Format, side side, o Options) []string {
 	args := []string{
 		"-nostdin", "-hide_banner", "-loglevel", "error", "-threads", "1",
 		"-protocol_whitelist", "file,pipe", "-format_whitelist", ffmpegDemuxers[f], "-codec_whitelist", ffmpegCodecs,
 		"-f", ffmpegDemuxers[f], "-i", "/dev/fd/3",
 		"-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-threads", "1",
 	}
-	if secondsMax > 0 {
+	switch {
+	case o.SecondsKeep > 0:
+		args = append(args, "-t", strconv.FormatFloat(o.SecondsKeep+1, 'f', 3, 64))
+	case o.SecondsMax > 0:
 		// A second more than is allowed, so that too long a file shows.
-		args = append(args, "-t", strconv.FormatFloat(secondsMax+1, 'f', 3, 64))
+		args = append(args, "-t", strconv.FormatFloat(o.SecondsMax+1, 'f', 3, 64))
+	}
+	if side != both {
+		args = append(args, "-af", "aformat=channel_layouts=stereo,pan=mono|c0=c"+strconv.Itoa(int(side)-1))
 	}
 	// 16 bits rather than floats: to floats, ffmpeg mixes channels down 3 dB too loud.
 	return append(args, "-ac", "1", "-ar", strconv.Itoa(SampleRate), "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1")

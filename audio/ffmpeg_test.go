@@ -90,7 +90,7 @@ until [ "$(ulimit -f)" = 0 ] && [ "$(ulimit -v)" = %d ] && [ "$(ulimit -t)" = %d
 
 func TestFFmpegArguments(t *testing.T) {
 	for format := range ffmpegDemuxers {
-		line := strings.Join(ffmpegArguments(format, 12), " ")
+		line := strings.Join(ffmpegArguments(format, both, Options{SecondsMax: 12}), " ")
 		for _, part := range []string{"-nostdin", "-protocol_whitelist file,pipe", "-format_whitelist " + ffmpegDemuxers[format] + " ", "-f " + ffmpegDemuxers[format] + " -i /dev/fd/3", "-vn", "-sn", "-dn", "-t 13.000", "-ac 1", "-ar 16000"} {
 			if !strings.Contains(line, part) {
 				t.Errorf("%s: no %q in %q", format, part, line)

@@ -215,7 +215,7 @@ func decodeFLAC(s *source, k *sink, off int64) error {
 		at += size
 		retries = 0
 		k.good++
-		mixed = d.mix(mixed[:0], width)
+		mixed = d.mix(mixed[:0], width, k.side)
 		if err := k.mono(mixed); err != nil {
 			return err
 		}
@@ -237,12 +237,17 @@ func nextFLACSync(s *source, from int64) int64 {
 	return -1
 }
 
-// mix appends the average of the frame's channels to mixed.
-func (d *flacDecoder) mix(mixed []float32, width int) []float32 {
-	scale := 1 / (float32(int64(1)<<(width-1)) * float32(len(d.pcm)))
-	for i := range d.pcm[0] {
+// mix appends the average of the frame's channels, or one of them, to mixed.
+func (d *flacDecoder) mix(mixed []float32, width int, side side) []float32 {
+	pcm := d.pcm
+	if side != both {
+		at := min(int(side)-1, len(pcm)-1)
+		pcm = pcm[at : at+1]
+	}
+	scale := 1 / (float32(int64(1)<<(width-1)) * float32(len(pcm)))
+	for i := range pcm[0] {
 		var sum int64
-		for _, x := range d.pcm {
+		for _, x := range pcm {
 			sum += x[i]
 		}
 		mixed = append(mixed, float32(sum)*scale)

@@ -205,6 +205,12 @@ func (d *mp3Sound) write(pcm []byte) error {
 	mix := d.mix[:0]
 	for ; len(pcm) >= 4; pcm = pcm[4:] {
 		l, r := int16(binary.LittleEndian.Uint16(pcm)), int16(binary.LittleEndian.Uint16(pcm[2:]))
+		switch d.k.side {
+		case left:
+			r = l
+		case right:
+			l = r
+		}
 		mix = append(mix, (float32(l)+float32(r))/(1<<16))
 	}
 	if len(mix) > 0 {

@@ -72,13 +72,13 @@ func newOggLink(o oggStream, k *sink) (*oggLink, error) {
 		if o.streams != 1 || o.channels > 2 {
 			return nil, fmt.Errorf("%w: Opus of more than two channels", errForFFmpeg)
 		}
-		dec, err := newOpusDecoder()
+		dec, err := newOpusDecoder(k.side)
 		if err != nil {
 			return nil, err
 		}
 		l.dec, l.drop = dec, o.skip
 	case OggVorbis:
-		l.dec = &vorbisDecoder{}
+		l.dec = &vorbisDecoder{side: k.side}
 	default:
 		return nil, fmt.Errorf("%w: FLAC in Ogg", errForFFmpeg)
 	}

@@ -40,19 +40,27 @@ func opusSamples(b []byte) int64 {
 	return count * frame
 }
 
-// An opusDecoder decodes right to SampleRate and mono, which Opus can do by itself.
+// An opusDecoder decodes right to SampleRate and mono, which Opus can do by itself; to take one channel
+// it has to decode two.
 type opusDecoder struct {
-	dec     opus.Decoder
-	pcm     [opusFrameMax / 3]float32
-	headers int
+	dec      opus.Decoder
+	side     side
+	channels int // that it decodes to
+	pcm      [2 * opusFrameMax / 3]float32
+	headers  int
 }
 
-func newOpusDecoder() (*opusDecoder, error) {
-	dec, err := opus.NewDecoderWithOutput(SampleRate, 1)
+func newOpusDecoder(s side) (*opusDecoder, error) {
+	d := &opusDecoder{side: s, channels: 1}
+	if s != both {
+		d.channels = 2
+	}
+	var err error
+	d.dec, err = opus.NewDecoderWithOutput(SampleRate, d.channels)
 	if err != nil {
 		return nil, err
 	}
-	return &opusDecoder{dec: dec}, nil
+	return d, nil
 }
 
 func (d *opusDecoder) rate() int { return SampleRate }
@@ -73,13 +81,17 @@ func (d *opusDecoder) decode(out []float32, b []byte) ([]float32, int64, error) 
 		return out, 0, errOpusPacket
 	}
 	got := 0
-	err := guard(func() (err error) { got, err = d.dec.DecodeToFloat32(b, d.pcm[:]); return err })
+	pcm := d.pcm[:d.channels*opusFrameMax/3]
+	err := guard(func() (err error) { got, err = d.dec.DecodeToFloat32(b, pcm); return err })
 	if err != nil || int64(got) != n/3 {
 		// What a failure leaves in the decoder's state is anybody's guess.
-		if err := d.dec.Init(SampleRate, 1); err != nil {
+		if err := d.dec.Init(SampleRate, d.channels); err != nil {
 			return out, 0, err
 		}
 		return append(out, make([]float32, n/3)...), n, errOpusPacket
 	}
-	return append(out, d.pcm[:got]...), n, nil
+	for pcm = pcm[:got*d.channels]; len(pcm) > 0; pcm = pcm[d.channels:] {
+		out = append(out, d.side.of(pcm[:d.channels]))
+	}
+	return out, n, nil
 }

@@ -17,7 +17,7 @@ const (
 // limitSlack is how far past Options.SecondsMax decoded audio may go: codecs pad their ends.
 const limitSlack = 0.1
 
-// A sink collects decoded audio as mono at SampleRate. Its methods fail when the limit is passed or
+// A sink collects decoded audio as mono at SampleRate: the average of the channels, or one of them. Its methods fail when the limit is passed or
 // the context ends, and a decoder that fails so is done.
 type sink struct {
 	ctx   context.Context
@@ -28,7 +28,16 @@ type sink struct {
 	mixed []float32
 
 	good, bad int // frames or packets that could be decoded, and that could not
+
+	side    side
+	keep    int  // samples that are wanted; 0: all
+	summing bool // only the loudness is wanted, see Loudness
+	sums    []float32
+	summed  int // samples in sums
 }
+
+// length is how many samples have come out.
+func (k *sink) length() int { return k.summed + len(k.out) }
 
 // newSink expects about this many seconds.
 func newSink(ctx context.Context, max, seconds float64) *sink {
@@ -61,19 +70,14 @@ func (k *sink) end() {
 	k.rate = 0
 }
 
-// interleaved takes frames of channels samples each and averages them.
+// interleaved takes frames of channels samples each.
 func (k *sink) interleaved(x []float32, channels int) error {
 	if channels == 1 {
 		return k.mono(x)
 	}
 	k.mixed = k.mixed[:0]
-	scale := 1 / float32(channels)
 	for ; len(x) >= channels; x = x[channels:] {
-		var sum float32
-		for _, v := range x[:channels] {
-			sum += v
-		}
-		k.mixed = append(k.mixed, sum*scale)
+		k.mixed = append(k.mixed, k.side.of(x[:channels]))
 	}
 	return k.mono(k.mixed)
 }
@@ -94,8 +98,14 @@ func (k *sink) mono(x []float32) error {
 	} else {
 		k.out = append(k.out, x...)
 	}
-	if k.max > 0 && float64(len(k.out)) > (k.max+limitSlack)*SampleRate {
+	if k.summing {
+		k.sum(false)
+	}
+	if k.max > 0 && float64(k.length()) > (k.max+limitSlack)*SampleRate {
 		return tooLong(k.max)
+	}
+	if k.keep > 0 && k.length() >= k.keep {
+		return errEnough
 	}
 	return nil
 }
@@ -103,6 +113,12 @@ func (k *sink) mono(x []float32) error {
 // samples ends the sink and returns what it holds, within -1..1.
 func (k *sink) samples() []float32 {
 	k.end()
+	if k.summing {
+		k.sum(true)
+	}
+	if k.keep > 0 {
+		k.out = k.out[:min(k.keep, len(k.out))]
+	}
 	for i, v := range k.out {
 		k.out[i] = max(-1, min(1, v))
 	}

@@ -19,8 +19,9 @@ const (
 	vorbisValuesSum     = 1 << 20
 )
 
-// A vorbisDecoder averages the channels of a Vorbis stream.
+// A vorbisDecoder averages the channels of a Vorbis stream, or takes one of them.
 type vorbisDecoder struct {
+	side    side
 	dec     vorbis.Decoder
 	headers int
 	pcm     []float32
@@ -58,14 +59,9 @@ func (d *vorbisDecoder) decode(out []float32, b []byte) ([]float32, int64, error
 		return out, 0, err
 	}
 	ch := d.dec.Channels()
-	scale := 1 / float32(ch)
 	n := int64(len(pcm) / ch)
 	for ; len(pcm) >= ch; pcm = pcm[ch:] {
-		var sum float32
-		for _, v := range pcm[:ch] {
-			sum += v
-		}
-		out = append(out, sum*scale)
+		out = append(out, d.side.of(pcm[:ch]))
 	}
 	return out, n, nil
 }

@@ -157,6 +157,10 @@ func decodeWAV(s *source, k *sink) error {
 	if !w.native() {
 		return fmt.Errorf("%w: the WAV codec 0x%04x", errForFFmpeg, w.codec)
 	}
+	return w.decode(s, k)
+}
+
+func (w wavFile) decode(s *source, k *sink) error {
 	if err := k.start(w.rate); err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ func decodeWebM(s *source, k *sink) error {
 	if len(m.private) > 0 && (!o.identify(m.private) || o.streams != 1 || o.channels > 2) {
 		return fmt.Errorf("%w: Opus of more than two channels", errForFFmpeg)
 	}
-	dec, err := newOpusDecoder()
+	dec, err := newOpusDecoder(k.side)
 	if err != nil {
 		return err
 	}
