@@ -138,12 +138,10 @@ func (f *front) caddyHead(s setup) string {
 // ownConfig names the backends, and what a scenario adds.
 func (f *front) ownConfig(servers []server, s setup) string {
 	var b strings.Builder
-	wrappers := "whisper_pool\n"
 	if s.tls {
-		wrappers += "tls\n"
 		s.site += fmt.Sprintf("\ntls %s %s\n", filepath.Join(f.env.dir, certFile), filepath.Join(f.env.dir, keyFile))
 	}
-	s.global += "\nservers {\nlistener_wrappers {\n" + wrappers + "}\n}\n"
+	s.global += "\nservers {\nlistener_wrappers {\nwhisper_pool\n}\n}\n"
 	b.WriteString(f.caddyHead(s))
 	fmt.Fprintf(&b, "http://127.0.0.1:%d {\n\tbind 127.0.0.1\n\tmetrics\n}\n", f.ports[2])
 	fmt.Fprintf(&b, "%s://127.0.0.1:%d {\n\tbind 127.0.0.1\n%s\twhisper_pool {\n", s.scheme(), f.ports[0], indent(s.site, 1))

@@ -83,7 +83,7 @@ func parse(args []string, w io.Writer) (options, error) {
 	fronts := f.String("fronts", string(ours), "balancers, comma-separated: whisperpool, caddy, haproxy")
 	from := f.String("from", "", "run nothing, print the table of these figures (`files`, comma-separated); of a scenario that is in several the last counts")
 	f.BoolVar(&o.list, "list", false, "list the scenarios and stop")
-	f.IntVar(&o.jobs, "jobs", 8, "scenarios `count` that run side by side")
+	f.IntVar(&o.jobs, "jobs", 12, "scenarios `count` that run side by side")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
