@@ -101,6 +101,8 @@ type run struct {
 	began  time.Time
 	load   string // of the machine at the beginning
 	stalls stalls
+	// simulating: one at a time, since simulations take all the time of a processor, and the others next to none.
+	simulating sync.Mutex
 
 	mu      sync.Mutex
 	say     io.Writer
@@ -185,6 +187,10 @@ var unfit = regexp.MustCompile(`[^a-z0-9.]+`)
 
 // one runs a scenario.
 func (r *run) one(ctx context.Context, t task) result {
+	if t.Theme == simulations {
+		r.simulating.Lock()
+		defer r.simulating.Unlock()
+	}
 	began := time.Now()
 	limited, cancel := context.WithTimeout(ctx, scenarioLimit)
 	defer cancel()
