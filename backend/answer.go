@@ -23,32 +23,33 @@ import (
 const requestIDHeader = "X-Request-Id"
 
 // transcription makes the handler of a route that takes audio.
-func (s *Server) transcription(api transcript.API, task transcript.Task) http.HandlerFunc {
+func (s *Server) transcription(d dialect) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if s.gate.enter() {
 			defer s.gate.leave() // after the answer is written
 		}
 		started := time.Now()
-		id := requestID(r)
-		j := &job{}
-		t, refusal := s.attend(w, r, api, task, j)
+		j := &job{dialect: d, id: requestID(r)}
+		defer func() { j.stream.stop() }() // also when this ends in a panic
+		t, refusal := s.attend(w, r, j)
 
 		outcome := outcomeOf(refusal)
 		s.metrics.observe(outcome, j)
-		s.log.Info("request", "id", id, "outcome", outcome, "audio_seconds", j.audioSeconds,
+		s.log.Info("request", "id", j.id, "outcome", outcome, "audio_seconds", j.audioSeconds,
 			"decode", j.decode, "queue", j.queue, "inference", j.inference, "total", time.Since(started))
-
-		h := w.Header()
-		h.Set(requestIDHeader, id)
-		s.setLoadHeaders(h)
-		setTiming(h, j)
 		if refusal != nil {
 			s.metrics.refused(refusal.Code)
-			s.refuse(w, r, refusal, j.upload != nil)
+		}
+		if j.stream.end(t, refusal) {
 			return
 		}
-		if j.params.Stream {
-			writeAnswer(w, "text/event-stream", t.RenderStream())
+		h := w.Header()
+		h.Set(requestIDHeader, j.id)
+		s.setLoadHeaders(h)
+		setTiming(h, j)
+		d.setHeaders(h, j, s)
+		if refusal != nil {
+			s.refuse(w, r, refusal, j.upload != nil)
 			return
 		}
 		contentType, body := t.Render(j.params)

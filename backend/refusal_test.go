@@ -129,7 +129,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 		status       int
 		allow        string
 	}{
-		{"GET", "/", 404, ""}, {"POST", "/v1/audio/speech", 404, ""}, {"GET", "/v1/models/../../etc", 404, ""},
+		{"GET", "/nothing", 404, ""}, {"POST", "/", 405, "GET, HEAD"}, {"POST", "/v1/audio/speech", 404, ""}, {"GET", "/v1/models/../../etc", 404, ""},
 		{"GET", "/load", 405, "POST"}, {"GET", "//health", 404, ""}, {"GET", "/health/", 404, ""},
 		{"GET", "/v1/audio/transcriptions", 405, "POST"}, {"PUT", "/inference", 405, "POST"},
 		{"POST", "/health", 405, "GET, HEAD"}, {"DELETE", "/v1/models/base", 405, "GET, HEAD"}, {"POST", "/metrics", 405, "GET, HEAD"},

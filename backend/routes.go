@@ -27,9 +27,13 @@ const modelPrefix = "/v1/models/"
 func (s *Server) newRoutes() routes {
 	metrics := promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{})
 	return routes{server: s, paths: map[string]route{
-		"/v1/audio/transcriptions": {http.MethodPost, s.transcription(transcript.OpenAI, transcript.Transcribe)},
-		"/v1/audio/translations":   {http.MethodPost, s.transcription(transcript.OpenAI, transcript.Translate)},
-		"/inference":               {http.MethodPost, s.transcription(transcript.WhisperServer, transcript.Transcribe)},
+		"/":                        {http.MethodGet, s.servePage},
+		"/v1/audio/transcriptions": {http.MethodPost, s.transcription(openAITranscription)},
+		"/v1/audio/translations":   {http.MethodPost, s.transcription(openAITranslation)},
+		"/inference":               {http.MethodPost, s.transcription(inference)},
+		"/asr":                     {http.MethodPost, s.transcription(asr)},
+		"/detect-language":         {http.MethodPost, s.transcription(detectLanguage)},
+		"/status":                  {http.MethodGet, s.serveStatus},
 		"/load":                    {http.MethodPost, s.serveLoad},
 		"/v1/models":               {http.MethodGet, s.serveModels},
 		modelPrefix:                {http.MethodGet, s.serveModel},
@@ -56,6 +60,9 @@ func (rs routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Status: http.StatusNotFound, Type: "invalid_request_error", Code: "unknown_url", Final: true,
 			Message: "There is nothing at this path; there are " + rs.list() + ".",
 		}, false)
+		return
+	}
+	if preflight(path, w, r) {
 		return
 	}
 	if r.Method != found.method && (r.Method != http.MethodHead || found.method != http.MethodGet) {

@@ -55,7 +55,7 @@ func (s *Server) swap(w http.ResponseWriter, r *http.Request) *transcript.Error 
 // loadPath reads the field "model" of the form.
 func loadPath(w http.ResponseWriter, r *http.Request) (string, *transcript.Error) {
 	const largest = 64 << 10
-	boundary, refusal := formBoundary(r.Header.Get("Content-Type"))
+	boundary, refusal := formBoundary(r.Header.Get("Content-Type"), "model")
 	if refusal != nil {
 		return "", transcript.Invalid("model", "invalid_content_type",
 			"Send multipart/form-data with the path of a model file in the field model (curl: -F model=PATH).")

@@ -14,11 +14,15 @@ import (
 
 // job is one transcription on its way through the server.
 type job struct {
+	dialect dialect
+	id      string // of the request
 	upload  *upload
 	params  transcript.Params
 	samples []float32
-	held    int64 // seconds of decoded audio that it has reserved
+	held    int64   // seconds of decoded audio that it has reserved
+	stream  *stream // to a client that wants its answer piece by piece; else nil
 
+	sides    *sides    // of a recording whose speakers are to be told apart; else nil
 	timeline *timeline // of samples, once silence was cut out of them; else nil
 
 	audioSeconds float64
@@ -31,7 +35,7 @@ const statusClientGone = 499
 
 // attend does the work of one request, from the cheapest refusal to the transcript. The order is
 // what keeps a slot busy with nothing but inference: the upload is read and decoded first.
-func (s *Server) attend(w http.ResponseWriter, r *http.Request, api transcript.API, task transcript.Task, j *job) (t transcript.Transcript, refusal *transcript.Error) {
+func (s *Server) attend(w http.ResponseWriter, r *http.Request, j *job) (t transcript.Transcript, refusal *transcript.Error) {
 	defer func() {
 		if v := recover(); v != nil {
 			refusal = s.recovered(v)
@@ -42,23 +46,16 @@ func (s *Server) attend(w http.ResponseWriter, r *http.Request, api transcript.A
 		return t, refusal
 	}
 	// 2. The upload, which may be slow, and so holds nothing that others need.
-	j.upload, refusal = s.receive(w, r)
+	j.upload, refusal = s.receive(w, r, j.dialect.file)
 	if refusal != nil {
 		return t, refusal
 	}
 	defer j.upload.close()
-	// 3. What is asked for.
-	j.params, refusal = transcript.ParseForm(api, task, j.upload.fields, transcript.Limits{
-		BeamSizeMax: s.cfg.BeamSizeMax, BestOfMax: s.cfg.BeamSizeMax,
-	})
-	if refusal != nil {
+	// 3. What is asked for, and who can do it.
+	if refusal = s.understand(r, j); refusal != nil {
 		return t, refusal
 	}
-	wanted := j.params.Model
-	if api == transcript.WhisperServer { // which ignores the model
-		wanted = ""
-	}
-	d, release, refusal := s.model(r.Context(), wanted)
+	d, release, refusal := s.model(r.Context(), s.wanted(j.params))
 	if refusal != nil {
 		return t, refusal
 	}
@@ -74,19 +71,61 @@ func (s *Server) attend(w http.ResponseWriter, r *http.Request, api transcript.A
 		return t, s.queueFull()
 	}
 	defer s.slots.leave()
+	ctx := r.Context()
+	if j.params.Stream {
+		var leave context.CancelFunc
+		ctx, leave = context.WithCancel(ctx)
+		defer leave()
+		j.stream = s.newStream(w, j, leave)
+	}
 	// 5. Decoding, before a slot is taken: the device never waits for it.
 	defer func() { s.decoded.Release(j.held) }()
-	if refusal = s.decodeAudio(r.Context(), j); refusal != nil {
+	if refusal = s.decodeAudio(ctx, j); refusal != nil {
 		return t, refusal
 	}
-	if refusal = s.cutSilence(r.Context(), j); refusal != nil {
+	if refusal = s.cutSilence(ctx, j); refusal != nil {
 		return t, refusal
 	}
 	if j.timeline.silent() {
 		return j.timeline.nothing(j.params), nil
 	}
 	// 6. A slot, and the transcript.
-	return s.infer(r.Context(), d, j)
+	return s.infer(ctx, d, j)
+}
+
+// understand reads what the client asks for.
+func (s *Server) understand(r *http.Request, j *job) (refusal *transcript.Error) {
+	fields := j.upload.fields
+	if j.dialect.query {
+		for name, values := range r.URL.Query() {
+			fields[name] = values
+		}
+	}
+	j.params, refusal = transcript.ParseForm(j.dialect.api, j.dialect.task, fields, transcript.Limits{
+		BeamSizeMax: s.cfg.BeamSizeMax, BestOfMax: s.cfg.BeamSizeMax,
+	})
+	if refusal != nil {
+		return refusal
+	}
+	if j.dialect.detect {
+		j.params.DetectOnly, j.params.Language = true, ""
+	}
+	if j.params.API == transcript.WhisperServer && j.params.BestOf == 0 {
+		j.params.BestOf = min(inferenceBestOf, s.cfg.BeamSizeMax)
+	}
+	return nil
+}
+
+// wanted is the model that a client wants; "" is the default. Only OpenAI's API has a word for it:
+// whisper.cpp's clients may write anything there, and a proxy the model that it means.
+func (s *Server) wanted(p transcript.Params) string {
+	if p.API == transcript.OpenAI {
+		return p.Model
+	}
+	if _, known := s.shelf.find(p.Model); !known {
+		return ""
+	}
+	return p.Model
 }
 
 // admit refuses before the body is read while the server cannot or will not work.
@@ -116,12 +155,12 @@ func (s *Server) queueFull() *transcript.Error {
 }
 
 // receive reads the upload, unless more of them are under way than could ever be worked on soon.
-func (s *Server) receive(w http.ResponseWriter, r *http.Request) (*upload, *transcript.Error) {
+func (s *Server) receive(w http.ResponseWriter, r *http.Request, field string) (*upload, *transcript.Error) {
 	defer s.uploads.Add(-1)
 	if s.uploads.Add(1) > uploadsMax {
 		return nil, transcript.Unavailable("too_many_uploads", time.Second, "%d uploads are under way already.", uploadsMax)
 	}
-	return s.readUpload(w, r)
+	return s.readUpload(w, r, field)
 }
 
 // decodedSecondsMax bounds the decoded audio in memory, of all jobs together: twice the longest
@@ -134,7 +173,8 @@ func decodedSecondsMax(cfg Config) int64 {
 // decodeAudio turns the upload into samples.
 func (s *Server) decodeAudio(ctx context.Context, j *job) *transcript.Error {
 	waiting := time.Now()
-	reserve := s.secondsAhead(j.upload)
+	o := s.decoding(j.params)
+	reserve := s.secondsAhead(j.upload, o)
 	if s.decoded.Acquire(ctx, reserve) != nil {
 		return s.interrupted(ctx)
 	}
@@ -146,9 +186,11 @@ func (s *Server) decodeAudio(ctx context.Context, j *job) *transcript.Error {
 	j.queue = time.Since(waiting)
 
 	started := time.Now()
-	samples, _, err := audio.Decode(ctx, j.upload.file, j.upload.size, audio.Options{
-		SecondsMax: s.cfg.AudioMax.Seconds(), FFmpeg: s.cfg.FFmpeg,
-	})
+	samples, _, err := audio.Decode(ctx, j.upload.file, j.upload.size, o)
+	if err == nil && j.params.Diarize {
+		j.sides = &sides{}
+		j.sides.first, j.sides.second, err = audio.Loudness(ctx, j.upload.file, j.upload.size, o)
+	}
 	j.decode = time.Since(started)
 	if err != nil {
 		return s.decodeRefusal(ctx, err)
@@ -158,6 +200,7 @@ func (s *Server) decodeAudio(ctx context.Context, j *job) *transcript.Error {
 	}
 	j.samples = samples
 	j.audioSeconds = float64(len(samples)) / audio.SampleRate
+	j.stream.decoded(j.audioSeconds)
 	if over := j.held - int64(math.Ceil(j.audioSeconds)); over > 0 {
 		s.decoded.Release(over)
 		j.held -= over
@@ -165,11 +208,29 @@ func (s *Server) decodeAudio(ctx context.Context, j *job) *transcript.Error {
 	return nil
 }
 
+// detectSeconds of a recording tell its language: whisper looks at one window.
+const detectSeconds = 30
+
+// decoding says how a job's upload is decoded.
+func (s *Server) decoding(p transcript.Params) audio.Options {
+	o := audio.Options{SecondsMax: s.cfg.AudioMax.Seconds(), FFmpeg: s.cfg.FFmpeg, TempDir: s.cfg.TempDir, PCM: p.PCM}
+	if p.API == transcript.ASR && p.DetectOnly { // whisper-server tells the length of the whole recording
+		o.SecondsMax, o.SecondsKeep = 0, detectSeconds
+	}
+	return o
+}
+
 // secondsAhead is how much decoded audio to expect of an upload, at most what is allowed at all.
-func (s *Server) secondsAhead(u *upload) int64 {
+func (s *Server) secondsAhead(u *upload, o audio.Options) int64 {
 	const slowest = 500 // bytes a second; speech codecs go down to about 750
+	if o.SecondsKeep > 0 {
+		return int64(o.SecondsKeep)
+	}
 	limit := s.cfg.AudioMax.Seconds()
 	info, err := audio.Probe(u.file, u.size)
+	if o.PCM {
+		info, err = audio.Info{Seconds: float64(u.size) / (2 * audio.SampleRate)}, nil
+	}
 	seconds := info.Seconds
 	switch {
 	case err != nil:
@@ -227,10 +288,13 @@ func (s *Server) infer(ctx context.Context, d *device, j *job) (t transcript.Tra
 		}
 		s.slots.release(&d.lane)
 	}()
-	result, err := d.engine.Transcribe(ctx, Job{Samples: j.samples, Params: j.params})
+	result, err := d.engine.Transcribe(ctx, Job{
+		Samples: j.samples, Params: j.params, Segment: j.timeline.stream(j.stream.each()),
+	})
 	t = result.Transcript
 	if err == nil {
 		j.timeline.restore(&t)
+		j.sides.label(t.Segments)
 		s.metrics.worked(d.info.Model, result.Work)
 		if t.Duration == 0 {
 			t.Duration = j.audioSeconds

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/whisperpool/whisperpool/transcript"
 )
@@ -20,19 +22,21 @@ import (
 // upload is a request's body, read: the fields of the form, and the audio in memory or in a file
 // that has no name any more, so that nothing is left of it even after a crash.
 type upload struct {
+	field  string // the one that has the audio
 	fields map[string][]string
+	name   string // of the file, as the client wrote it
 	file   io.ReaderAt
 	size   int64
 	close  func()
 
-	others []string // names of fields with files that are not "file"
-	textly bool     // "file" came as text: the client sent a file's name instead of the file
+	others []string // names of other fields with files
+	textly bool     // the field came as text: the client sent a file's name instead of the file
 }
 
-// readUpload reads the whole body, which must be a form with the audio in its field "file". The
+// readUpload reads the whole body, which must be a form with the audio in the field of that name. The
 // caller must close the upload.
-func (s *Server) readUpload(w http.ResponseWriter, r *http.Request) (*upload, *transcript.Error) {
-	boundary, refusal := formBoundary(r.Header.Get("Content-Type"))
+func (s *Server) readUpload(w http.ResponseWriter, r *http.Request, field string) (*upload, *transcript.Error) {
+	boundary, refusal := formBoundary(r.Header.Get("Content-Type"), field)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -46,7 +50,7 @@ func (s *Server) readUpload(w http.ResponseWriter, r *http.Request) (*upload, *t
 	// A read that waits for its client does not see the context end, but a deadline.
 	stop := context.AfterFunc(r.Context(), func() { _ = body.control.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	u := &upload{fields: map[string][]string{}, close: func() {}}
+	u := &upload{field: field, fields: map[string][]string{}, close: func() {}}
 	err := s.readForm(u, multipart.NewReader(body, boundary), r.ContentLength)
 	if err == nil {
 		// To the very end, or the server would not notice that a client leaves later.
@@ -68,12 +72,12 @@ func (s *Server) readUpload(w http.ResponseWriter, r *http.Request) (*upload, *t
 }
 
 // formBoundary finds the boundary of multipart/form-data in a Content-Type.
-func formBoundary(contentType string) (string, *transcript.Error) {
+func formBoundary(contentType, field string) (string, *transcript.Error) {
 	media, params, err := mime.ParseMediaType(contentType)
 	switch {
 	case media != "multipart/form-data":
 		return "", transcript.Invalid("", "invalid_content_type",
-			"Send the audio as multipart/form-data, with the field file (curl: -F file=@audio.wav -F model=whisper-1).")
+			"Send the audio as multipart/form-data, with the field %[1]s (curl: -F %[1]s=@audio.wav).", field)
 	case err != nil || params["boundary"] == "":
 		return "", transcript.Invalid("", "invalid_content_type",
 			"The Content-Type multipart/form-data has no usable boundary; let the HTTP library write this header.")
@@ -96,20 +100,22 @@ func (s *Server) readForm(u *upload, form *multipart.Reader, length int64) error
 			return transcript.Invalid("", "too_many_fields", "The form has more than %d fields.", fieldsMax)
 		}
 		name := part.FormName()
+		content := bufio.NewReaderSize(part, sniffBytes)
 		switch {
-		case name == "file" && isFile(part):
+		case name == u.field && (isFile(part) || isBinary(content)):
 			if u.file != nil {
-				return transcript.Invalid("file", "too_many_values", "The form has several fields named file; send one file a request.")
+				return transcript.Invalid(u.field, "too_many_values", "The form has several fields named %s; send one file a request.", u.field)
 			}
-			if err := s.keep(u, part, length); err != nil {
+			u.name = part.FileName()
+			if err := s.keep(u, content, length); err != nil {
 				return err
 			}
 		case isFile(part):
 			u.others = append(u.others, name)
-		case name == "file":
+		case name == u.field:
 			u.textly = true
 		default:
-			value, err := io.ReadAll(io.LimitReader(part, fieldBytes+1))
+			value, err := io.ReadAll(io.LimitReader(content, fieldBytes+1))
 			if err != nil {
 				return err
 			}
@@ -125,6 +131,21 @@ func (s *Server) readForm(u *upload, form *multipart.Reader, length int64) error
 func isFile(part *multipart.Part) bool {
 	kind, _, _ := mime.ParseMediaType(part.Header.Get("Content-Type"))
 	return part.FileName() != "" || kind != "" && kind != "text/plain" && kind != "application/json"
+}
+
+const sniffBytes = 512
+
+// isBinary tells whether what begins like this is no text: some clients leave out the file's name.
+func isBinary(content *bufio.Reader) bool {
+	start, _ := content.Peek(sniffBytes) // what breaks here breaks again when it is read
+	for len(start) > 0 {
+		r, size := utf8.DecodeRune(start)
+		if r == 0 || r == utf8.RuneError && size == 1 && utf8.FullRune(start) {
+			return true
+		}
+		start = start[size:]
+	}
+	return false
 }
 
 // keep reads the audio: into memory when it is small and there is room, else into a file.
@@ -156,22 +177,22 @@ func (s *Server) keep(u *upload, from io.Reader, length int64) error {
 func (u *upload) check() *transcript.Error {
 	switch {
 	case u.file != nil && u.size == 0:
-		return transcript.Invalid("file", "empty_file", "The file is empty.")
+		return transcript.Invalid(u.field, "empty_file", "The file is empty.")
 	case u.file != nil:
 		return nil
 	case u.textly:
-		return transcript.Invalid("file", "not_a_file",
-			"The field file was sent as text, without a file name; send the file itself (curl: -F file=@audio.wav, with the @).")
+		return transcript.Invalid(u.field, "not_a_file",
+			"The field %[1]s was sent as text, without a file name; send the file itself (curl: -F %[1]s=@audio.wav, with the @).", u.field)
 	case len(u.others) > 0:
 		const listed = 5
 		names := make([]string, 0, listed)
 		for _, name := range u.others[:min(len(u.others), listed)] {
 			names = append(names, transcript.Quote(name))
 		}
-		return transcript.Invalid("file", "missing_required_parameter",
-			"The audio must be in the field file; files were found in: %s.", strings.Join(names, ", "))
+		return transcript.Invalid(u.field, "missing_required_parameter",
+			"The audio must be in the field %s; files were found in: %s.", u.field, strings.Join(names, ", "))
 	}
-	return transcript.Invalid("file", "missing_required_parameter", "The field file is missing; it must hold the audio.")
+	return transcript.Invalid(u.field, "missing_required_parameter", "The field %s is missing; it must hold the audio.", u.field)
 }
 
 // spoolError says that it is the server's disk that failed, not the client's connection.
