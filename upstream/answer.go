@@ -22,6 +22,12 @@ func answer(body []byte, r Request, a asked) (Answer, error) {
 		t.Duration = 0 // the upload's own is put there
 	}
 	asIs := a == asked{api: p.API, format: p.Format} && !p.Stream && !t.Mended && passes(a.format, body, t)
+	if p.DetectOnly {
+		if t, err = detected(t, p); err != nil {
+			return Answer{}, err
+		}
+		out.Words = true // none are due
+	}
 	t = complete(t, r)
 	if a.cut {
 		t = within(t, float64(p.OffsetMS)/1000, float64(p.DurationMS)/1000)
@@ -36,6 +42,19 @@ func answer(body []byte, r Request, a asked) (Answer, error) {
 		out.ContentType, out.Body = t.Render(p)
 	}
 	return out, nil
+}
+
+// answerLanguage is a reason of ours, see answerEncoded.
+const answerLanguage = "no_language"
+
+// detected keeps the language of an answer to who wants no more. Where that is all that is wanted it
+// must be there.
+func detected(t transcript.Transcript, p transcript.Params) (transcript.Transcript, error) {
+	if p.API == transcript.ASR && t.Language == "" {
+		return t, &transcript.AnswerError{Reason: answerLanguage, Detail: "the answer does not tell the language"}
+	}
+	t.Segments, t.Words = nil, nil
+	return t, nil
 }
 
 // What a reported length may be away from that of the upload's header, which is exact: containers with

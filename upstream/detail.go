@@ -86,7 +86,7 @@ func reason(err error) string {
 		if fault := complaint(broken.Detail); fault != "" {
 			return broken.Reason + ": " + fault
 		}
-	case answerEncoded, answerType: // our own words
+	case answerEncoded, answerType, answerLanguage: // our own words
 		return broken.Reason + ": " + broken.Detail
 	}
 	return broken.Reason

@@ -136,6 +136,52 @@ var clients = []client{
 	{"inference srt", transcript.WhisperServer, []string{"response_format", "srt"}, "application/x-subrip", exactly(serverSRT)},
 	{"inference vtt", transcript.WhisperServer, []string{"response_format", "vtt"}, "text/vtt", exactly(serverVTT)},
 	{"inference verbose_json", transcript.WhisperServer, []string{"response_format", "verbose_json"}, "application/json", serverVerbose},
+	{"asr txt", transcript.ASR, nil, "text/plain", exactly("And so my fellow Americans,\nask not what your country can do for you.\n")},
+	{"asr srt", transcript.ASR, []string{"output", "srt"}, "text/plain", exactly(openAISRT)},
+	{"asr vtt", transcript.ASR, []string{"output", "vtt"}, "text/plain", exactly(strings.ReplaceAll(openAIVTT, "00:00:", "00:"))},
+	{"asr tsv", transcript.ASR, []string{"output", "tsv"}, "text/plain", exactly("start\tend\ttext\n0\t3200\tAnd so my fellow Americans,\n3200\t7600\task not what your country can do for you.\n")},
+	{"asr json", transcript.ASR, []string{"output", "json", "word_timestamps", "true"}, "text/plain", asrJSON},
+	{"detect-language", transcript.ASR, []string{"detect", "true"}, "application/json", detection},
+}
+
+func asrJSON(t *testing.T, body string) {
+	t.Helper()
+	v := object(t, body, openAIText)
+	segments, _ := v["segments"].([]any)
+	if len(segments) != 2 || v["language"] != "en" {
+		t.Fatalf("segments or language in %s", body)
+	}
+	first, _ := segments[0].(map[string]any)
+	words, _ := first["words"].([]any)
+	if len(words) == 0 || words[0].(map[string]any)["word"] != " And" || first["compression_ratio"] == nil {
+		t.Errorf("words: %v in %s", words, body)
+	}
+}
+
+// detection is German of the servers that detect, and what OpenAI's verbose_json tells.
+func detection(t *testing.T, body string) {
+	t.Helper()
+	body = strings.TrimSpace(body)
+	if body != `{"detected_language":"german","language_code":"de","confidence":0.97}` && body != `{"detected_language":"english","language_code":"en","confidence":null}` {
+		t.Errorf("%s", body)
+	}
+}
+
+// drain reads a stream to its end, as a stream again.
+func drain(t *testing.T, s *Stream) (body []byte, words bool) {
+	t.Helper()
+	defer s.Close()
+	var again transcript.Stream
+	for {
+		event, err := s.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		body = append(body, again.Segment(event.Delta)...)
+		if event.Done {
+			return append(body, again.Done()...), s.Words()
+		}
+	}
 }
 
 // openAILine is what a whisper.cpp client gets of an answer that has no segments: one line.
@@ -160,6 +206,9 @@ func TestEveryClientIsServedByEveryKind(t *testing.T) {
 				}
 				if mediaType, _, _ := strings.Cut(v.Answer.ContentType, ";"); mediaType != c.contentType {
 					t.Errorf("content type %q, want %q", v.Answer.ContentType, c.contentType)
+				}
+				if stream := v.Answer.Stream; stream != nil {
+					v.Answer.Body, v.Answer.Words = drain(t, stream)
 				}
 				if !v.Answer.Words {
 					t.Error("the answer's words were not noticed")
@@ -196,6 +245,12 @@ func TestWhatIsAskedFor(t *testing.T) {
 		{"whisperpool", "openai srt", "/v1/audio/transcriptions", "srt"},
 		{"whisperpool", "openai streamed text", "/v1/audio/transcriptions", "json"},
 		{"whisperpool", "inference srt", "/inference", "srt"},
+		{"whisperpool", "asr txt", "/v1/audio/transcriptions", "verbose_json"},
+		{"whisperpool", "detect-language", "/inference", "verbose_json"},
+		{"openai", "asr srt", "/v1/audio/transcriptions", "verbose_json"},
+		{"openai", "detect-language", "/v1/audio/transcriptions", "verbose_json"},
+		{"whisper_server", "asr json", "/inference", "verbose_json"},
+		{"whisper_server", "detect-language", "/inference", "verbose_json"},
 	} {
 		k, _ := ByName(c.kind)
 		s := map[string]func() *server{
@@ -211,8 +266,8 @@ func TestWhatIsAskedFor(t *testing.T) {
 			if got.path != c.path || got.value("response_format") != c.format {
 				t.Errorf("%s for %s: asked %s for %s, want %s for %s", c.kind, c.client, got.path, got.value("response_format"), c.path, c.format)
 			}
-			if got.form["stream"] != nil {
-				t.Errorf("%s for %s: asked to stream", c.kind, c.client)
+			if streams := got.form["stream"] != nil; streams != (c.kind == "whisperpool" && strings.Contains(c.client, "stream")) {
+				t.Errorf("%s for %s: asked to stream: %v", c.kind, c.client, streams)
 			}
 		}
 	}

@@ -158,6 +158,12 @@ func TestWhisperpoolReadsWhatTheClientMeant(t *testing.T) {
 			"logprob_thold": {"-0.5"}, "no_speech_thold": {"0.25"}, "word_thold": {"0.02"}, "suppress_nst": {"true"},
 			"no_language_probabilities": {"true"}, "response_format": {"srt"},
 		}},
+		{transcript.OpenAI, transcript.Transcribe, map[string][]string{"model": {"base"}, "stream": {"true"}, "vad_filter": {"false"}}},
+		{transcript.WhisperServer, transcript.Transcribe, map[string][]string{
+			"diarize": {"1"}, "tinydiarize": {"1"}, "carry_initial_prompt": {"1"}, "detect_language": {"1"}, "vad": {"1"}, "vad_threshold": {"0.4"},
+			"vad_min_speech_duration_ms": {"200"}, "vad_min_silence_duration_ms": {"90"}, "vad_max_speech_duration_s": {"20.5"},
+			"vad_speech_pad_ms": {"0"}, "vad_samples_overlap": {"0.2"},
+		}},
 	} {
 		p, refusal := transcript.ParseForm(c.api, c.task, c.fields, transcript.Limits{})
 		if refusal != nil {
@@ -203,6 +209,11 @@ func TestWhisperServerFields(t *testing.T) {
 	translation := params(t, transcript.OpenAI)
 	translation.Task = transcript.Translate
 	check(fields(translation), map[string]string{"translate": "true", "language": "auto"})
+	check(fields(params(t, transcript.ASR, "detect", "1")), map[string]string{"detect_language": "true", "no_language_probabilities": "false", "language": "auto"})
+	check(fields(params(t, transcript.WhisperServer, "diarize", "y")), map[string]string{"diarize": "true", "tinydiarize": "false", "detect_language": "false"})
+	if got := fields(params(t, transcript.ASR, "vad_filter", "true")); got.form["vad"] != nil {
+		t.Error("a hint is sent to a server that fails where it can't take it")
+	}
 	got := fields(params(t, transcript.WhisperServer, "response_format", "verbose_json"))
 	check(got, map[string]string{"language": "en", "no_language_probabilities": "false", "token_timestamps": "true", "max_len": "60"})
 	for _, name := range []string{"beam_size", "best_of", "temperature_inc", "entropy_thold", "max_context", "suppress_nst"} {

@@ -21,6 +21,8 @@ func (openAI) DefaultSlots() int { return 1 }
 
 func (openAI) DecodesAll() bool { return true }
 
+func (openAI) TellsSpeakers() bool { return false }
+
 // asks for as little as allows the client's answer to be made: json, which all servers and models
 // know, unless times are needed; then verbose_json, which more servers know than srt and vtt, and
 // which tells the length of the audio.
@@ -29,6 +31,9 @@ func (openAI) asks(p transcript.Params) asked {
 		api:    transcript.OpenAI,
 		format: transcript.VerboseJSON,
 		cut:    p.OffsetMS > 0 || p.DurationMS > 0, // the API has no word for it
+	}
+	if p.API == transcript.ASR || p.DetectOnly { // each has segments or the language in it
+		return a
 	}
 	if !a.cut && (p.Format == transcript.JSON || p.Format == transcript.Text) {
 		a.format = transcript.JSON
@@ -66,7 +71,10 @@ func openAIFields(f *form, r Request, a asked) {
 	if p.Temperature != 0 {
 		f.setFloat("temperature", p.Temperature)
 	}
-	if p.Words && p.Format == transcript.VerboseJSON {
+	if p.VAD.On != nil { // no part of OpenAI's API, but of the faster-whisper servers' and our backend's
+		f.setBool("vad_filter", *p.VAD.On)
+	}
+	if p.Words && a.format == transcript.VerboseJSON {
 		// Asked for words alone, OpenAI leaves out the segments.
 		f.set("timestamp_granularities[]", "segment")
 		f.set("timestamp_granularities[]", "word")

@@ -20,6 +20,8 @@ type asked struct {
 	format transcript.Format
 	// cut: the client wants a part of the audio and the server worked on all of it.
 	cut bool
+	// stream: the answer is due piece by piece, in OpenAI's events.
+	stream bool
 }
 
 // read is what all kinds have in common: it reads the response, classifies it and, when it is the
@@ -34,6 +36,10 @@ func read(resp *http.Response, r Request, a asked) (Verdict, []byte, error) {
 	limit := int64(errorBytesMax)
 	if resp.StatusCode < http.StatusMultipleChoices {
 		limit = answerLimit(r)
+	}
+	if a.stream && streams(resp) {
+		v, err := readStream(resp, limit)
+		return v, nil, err
 	}
 	body, err := readBody(resp, limit)
 	if err != nil && ended(resp, err) {

@@ -166,7 +166,18 @@ func quoted(s string) string {
 	return string(body)
 }
 
+// streamBody is an answer in events, with a comment before.
+const streamBody = ": still at work\n\n" +
+	`data: {"type":"transcript.text.delta","delta":"And so my fellow Americans,"}` + "\n\n" +
+	`data: {"type":"transcript.text.delta","delta":" ask not what your country can do for you."}` + "\n\n" +
+	`data: {"type":"transcript.text.done","text":"` + openAIText + `"}` + "\n\n"
+
 func answerOpenAI(w http.ResponseWriter, got received) {
+	if got.value("stream") == "true" {
+		w.Header().Set("X-Whisperpool-Audio-Seconds", "11.000")
+		write(w, 200, "text/event-stream", streamBody)
+		return
+	}
 	switch got.value("response_format") {
 	case "text":
 		write(w, 200, "text/plain; charset=utf-8", openAIText+"\n")
@@ -182,6 +193,11 @@ func answerOpenAI(w http.ResponseWriter, got received) {
 }
 
 func answerWhisperServer(w http.ResponseWriter, got received) {
+	if got.value("detect_language") == "true" && got.value("response_format") == "verbose_json" {
+		write(w, 200, "application/json", `{"task":"transcribe","language":"german","duration":11.0,"text":"","segments":[],`+
+			`"detected_language":"german","detected_language_probability":0.97,"language_probabilities":{"de":0.97,"en":0.01}}`)
+		return
+	}
 	switch got.value("response_format") {
 	case "text":
 		write(w, 200, "text/html; charset=utf-8", serverText)
@@ -290,6 +306,9 @@ func params(t *testing.T, api transcript.API, fields ...string) transcript.Param
 	p, refusal := transcript.ParseForm(api, transcript.Transcribe, form, transcript.Limits{})
 	if refusal != nil {
 		t.Fatalf("fields %v: %v", fields, refusal)
+	}
+	if api == transcript.ASR && form["detect"] != nil { // which is a path of its own
+		p.DetectOnly = true
 	}
 	return p
 }

@@ -44,6 +44,9 @@ type Answer struct {
 	Doubtful bool
 	// Words: the answer has words.
 	Words bool
+	// Stream is the answer where it is still being made, and its first event is there; ContentType and
+	// AudioSeconds hold, the rest does not. It must be closed.
+	Stream *Stream
 }
 
 // Class says what a response means; the table is scheduling.md's section 6.2.
@@ -102,8 +105,9 @@ type Kind interface {
 	// Render makes the HTTP request for base: with Content-Length and GetBody, without Expect and
 	// Accept-Encoding. Header operations of the user's come later.
 	Render(ctx context.Context, base *url.URL, r Request) (*http.Request, error)
-	// Read reads the response to its end, within limits of size, and closes it. An error means that
-	// the attempt was ended meanwhile: an answer that breaks off is a Broken one.
+	// Read reads the response to its end, within limits of size, and closes it; an answer that comes as
+	// a stream it reads to the first event. An error means that the attempt was ended meanwhile: an
+	// answer that breaks off is a Broken one.
 	Read(resp *http.Response, r Request) (Verdict, error)
 	// Probe asks the server how it is. do sends a request (with the user's headers and transport).
 	// An error means that it could not be reached; it never waits longer than ctx.
@@ -112,6 +116,8 @@ type Kind interface {
 	FreesOnCancel() bool
 	// DecodesAll tells whether the kind is known to read every kind of audio file, and not only [Plain].
 	DecodesAll() bool
+	// TellsSpeakers tells whether the kind can say who speaks, as whisper.cpp's clients ask for it.
+	TellsSpeakers() bool
 	// DefaultSlots is the parallelism when neither configuration nor report tells: 1.
 	DefaultSlots() int
 }

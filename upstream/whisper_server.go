@@ -23,6 +23,8 @@ func (whisperServer) DefaultSlots() int { return 1 }
 // DecodesAll: with --convert it has ffmpeg and does, but it does not tell.
 func (whisperServer) DecodesAll() bool { return false }
 
+func (whisperServer) TellsSpeakers() bool { return true }
+
 // asks for the client's own format where it is a whisper.cpp client; else for JSON, in which an
 // error cannot pass for a transcript, with times where they are needed.
 func (whisperServer) asks(p transcript.Params) asked {
@@ -30,10 +32,9 @@ func (whisperServer) asks(p transcript.Params) asked {
 	if p.API == transcript.WhisperServer {
 		return a
 	}
-	switch p.Format {
-	case transcript.JSON, transcript.Text:
+	if p.API == transcript.OpenAI && (p.Format == transcript.JSON || p.Format == transcript.Text) {
 		a.format = transcript.JSON
-	default:
+	} else {
 		a.format = transcript.VerboseJSON
 	}
 	return a
@@ -47,7 +48,9 @@ func (k whisperServer) Render(ctx context.Context, base *url.URL, r Request) (*h
 	p := r.Params
 	if p.API != transcript.WhisperServer {
 		p.TokenTimestamps, p.MaxLen = p.Words, unwrapped
-		p.NoLanguageProbs = true // they cost a run of the encoder and are no part of OpenAI's answer
+		// They cost a run of the encoder and are a part of no other answer.
+		p.NoLanguageProbs = !p.DetectOnly
+		p.VAD = transcript.VAD{} // a hint there, which fails every request where the server has no model for it
 	}
 	var f form
 	inferenceFields(&f, p, k.asks(p))
@@ -78,6 +81,11 @@ func inferenceFields(f *form, p transcript.Params, a asked) {
 	f.setBool("no_timestamps", p.NoTimestamps)
 	f.setBool("token_timestamps", p.TokenTimestamps)
 	f.setBool("no_language_probabilities", p.NoLanguageProbs)
+	f.setBool("detect_language", p.DetectOnly)
+	f.setBool("diarize", p.Diarize)
+	f.setBool("tinydiarize", p.TinyDiarize)
+	f.setBool("carry_initial_prompt", p.CarryPrompt)
+	vadFields(f, p.VAD)
 
 	f.setOptional("temperature_inc", p.TemperatureInc)
 	f.setOptional("entropy_thold", p.EntropyThold)
@@ -96,6 +104,24 @@ func inferenceFields(f *form, p transcript.Params, a asked) {
 	if p.SuppressNonSpeech {
 		f.setBool("suppress_nst", true)
 	}
+}
+
+// vadFields are sent when the client gave them: whether speech is detected may be a flag of the server's.
+func vadFields(f *form, v transcript.VAD) {
+	if v.On != nil {
+		f.setBool("vad", *v.On)
+	}
+	milliseconds := func(name string, value *int) {
+		if value != nil {
+			f.setInt(name, *value)
+		}
+	}
+	f.setOptional("vad_threshold", v.Threshold)
+	milliseconds("vad_min_speech_duration_ms", v.MinSpeechMS)
+	milliseconds("vad_min_silence_duration_ms", v.MinSilenceMS)
+	f.setOptional("vad_max_speech_duration_s", v.MaxSpeechS)
+	milliseconds("vad_speech_pad_ms", v.SpeechPadMS)
+	f.setOptional("vad_samples_overlap", v.Overlap)
 }
 
 var (

@@ -8,7 +8,7 @@ import (
 	"github.com/whisperpool/whisperpool/transcript"
 )
 
-// whisperPool is our own backend. It speaks both dialects, so it is asked in the client's own.
+// whisperPool is our own backend. It speaks all dialects, so it is asked in the client's own.
 type whisperPool struct{}
 
 func (whisperPool) Name() string { return "whisperpool" }
@@ -20,22 +20,36 @@ func (whisperPool) DefaultSlots() int { return 1 }
 
 func (whisperPool) DecodesAll() bool { return true }
 
+func (whisperPool) TellsSpeakers() bool { return true }
+
+// asks in the client's own dialect. Who speaks whisper-asr-webservice's is asked for in one of the two
+// others, which can name the model.
 func (whisperPool) asks(p transcript.Params) asked {
-	a := asked{api: p.API, format: p.Format}
-	if p.Stream {
-		a.format = transcript.JSON
+	switch {
+	case p.API == transcript.ASR && p.DetectOnly:
+		return asked{api: transcript.WhisperServer, format: transcript.VerboseJSON}
+	case p.API == transcript.ASR:
+		return asked{api: transcript.OpenAI, format: transcript.VerboseJSON}
+	case p.Stream:
+		return asked{api: p.API, format: transcript.JSON, stream: true}
 	}
-	return a
+	return asked{api: p.API, format: p.Format}
 }
 
 func (k whisperPool) Render(ctx context.Context, base *url.URL, r Request) (*http.Request, error) {
 	var f form
 	p, a := r.Params, k.asks(r.Params)
-	if p.API == transcript.WhisperServer {
+	if a.api == transcript.WhisperServer {
+		if r.Model != "" {
+			f.set("model", r.Model)
+		}
 		inferenceFields(&f, p, a)
 		return f.post(ctx, endpoint(base, "inference"), r.File)
 	}
 	openAIFields(&f, r, a)
+	if a.stream {
+		f.setBool("stream", true)
+	}
 	if p.Language != "" {
 		f.set("language", p.Language)
 	}
