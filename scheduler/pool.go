@@ -32,6 +32,8 @@ type backend struct {
 	trial     *attempt
 	tryAt     Instant // not tried before for having become slow
 	doubtAt   Instant // nor for failing before this
+	// fallenTries are the trials of one that has become slow, running.
+	fallenTries int
 
 	// Scratch space of a placement round.
 	idle     int             // slots that a job could start in at once

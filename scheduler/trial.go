@@ -30,9 +30,11 @@ const (
 	// is known.
 	probeSlack   = 2 * time.Second
 	trialUnknown = 30 * time.Second
-	// One that has become slower than fallenBy times is tried every fallenGap, again after fallenAgain when it
-	// did better than expected by half; the others are looked at every fallenLook.
+	// One that has become slower than fallenBy times is tried every fallenGap, after fallenOften times every other,
+	// and then every fourth; again after fallenAgain when it did better than expected by half. The others are looked
+	// at every fallenLook.
 	fallenBy    = 1.5
+	fallenOften = 8
 	fallenGap   = 15 * time.Second
 	fallenAgain = time.Second
 	fallenLook  = 5 * time.Second
@@ -154,11 +156,12 @@ func (s *Scheduler) fallen(b *backend) bool {
 	if duration(speed.Theta(1)*speed.Cost.Of(referenceSeconds)) < fallenLeast {
 		return false
 	}
-	inTheEnd := speed.LastSeen() + time.Hour // what it drifts to, if nothing is seen
-	if speed.Drift(inTheEnd, s.bestOfClass(b, b.lastModel, speed)) > 1/fallenBy {
+	if speed.Fallen(s.bestOfClass(b, b.lastModel, speed)) < fallenBy {
+		b.fallenTries = 0
 		return false
 	}
-	b.tryAt = s.now.Add(fallenGap)
+	b.tryAt = s.now.Add(fallenGap << min(b.fallenTries/fallenOften, 2))
+	b.fallenTries++
 	return true
 }
 
@@ -169,7 +172,7 @@ func (s *Scheduler) learnTrial(a *attempt, o Outcome) {
 		return
 	}
 	if 2*elapsed < a.expected {
-		b.tryAt = s.now.Add(fallenAgain)
+		b.tryAt, b.fallenTries = s.now.Add(fallenAgain), 0
 	}
 	seen := estimator.Observation{
 		Now: time.Duration(s.now), Elapsed: elapsed, AudioSeconds: trialAudio, Occupancy: b.occupancy(a, s.now),

@@ -165,6 +165,8 @@ func get(ctx context.Context, url string) ([]byte, error) {
 const (
 	firstPort = 21000
 	lastPort  = 31999
+	// portsApart is more than a run takes.
+	portsApart = 1499
 )
 
 var given struct {
@@ -178,7 +180,7 @@ func freePort() (int, error) {
 	given.mu.Lock()
 	defer given.mu.Unlock()
 	if given.next == 0 {
-		given.next = firstPort + os.Getpid()%(lastPort-firstPort)
+		given.next = firstPort + os.Getpid()*portsApart%(lastPort-firstPort) // two that run at once are far from each other
 	}
 	for range lastPort - firstPort {
 		port := given.next

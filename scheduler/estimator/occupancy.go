@@ -83,5 +83,7 @@ func (s *Speed) resettle(was int) {
 		}
 	}
 	s.refresh()
-	s.fastest += math.Log(s.thetas[0] / alone)
+	by := math.Log(s.thetas[0] / alone)
+	s.fastest += by
+	s.best += by
 }

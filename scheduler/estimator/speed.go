@@ -34,7 +34,8 @@ type Speed struct {
 	since   int // observations since it changed for the worse, sureFrom at the most
 	last    time.Duration
 	recent  int     // the level observed last
-	fastest float64 // the least ln θ at occupancy 1 that was ever held
+	fastest float64 // the least ln θ at occupancy 1 that was ever held, as far as that is not forgotten; see settleDrift
+	best    float64 // the same, which is never forgotten
 	// atLeast is the highest θ at occupancy 1 that a job is known to have exceeded while nothing
 	// else was known.
 	atLeast float64
@@ -51,7 +52,7 @@ func FromLaw(fixed, perSecond time.Duration, shape *Shape) *Speed {
 }
 
 func speedOf(shape *Shape, c Cost) *Speed {
-	return &Speed{Cost: c, own: c, shape: shape, fastest: math.Inf(1), since: sureFrom}
+	return &Speed{Cost: c, own: c, shape: shape, fastest: math.Inf(1), best: math.Inf(1), since: sureFrom}
 }
 
 // Shape is what the speed shares with those alike.
@@ -120,6 +121,15 @@ func (s *Speed) drift(now time.Duration, best float64) float64 {
 	return (own - goal) * (1 - math.Exp2(-idle.Seconds()/s.held().Seconds()))
 }
 
+// Fallen is how many times slower than it ever was the speed is, or than best, which is as Drift's; 1 at the least.
+func (s *Speed) Fallen(best float64) float64 {
+	goal := s.best
+	if best > 0 {
+		goal = min(goal, math.Log(best))
+	}
+	return max(1, math.Exp(math.Log(s.Theta(1))-goal))
+}
+
 // Observation is a job that ran.
 type Observation struct {
 	Now, Elapsed time.Duration // Elapsed from dispatch to the last byte
@@ -172,7 +182,8 @@ func (s *Speed) learn(o Observation, y float64) (moved float64) {
 	s.recent, s.last = at, o.Now
 	s.refresh()
 	if l.n >= 2 {
-		s.fastest = min(s.fastest, math.Log(s.Theta(1)))
+		own := math.Log(s.Theta(1))
+		s.fastest, s.best = min(s.fastest, own), min(s.best, own)
 	}
 	return moved
 }
@@ -225,6 +236,7 @@ func (s *Speed) Adopt() {
 	}
 	s.sharing.shift(by)
 	s.fastest += by
+	s.best += by
 	s.Cost, s.is = s.costOf(best), best
 	s.refresh()
 }

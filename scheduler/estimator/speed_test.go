@@ -243,3 +243,26 @@ func TestOccupancyIsLearnedApart(t *testing.T) {
 		t.Errorf("alone: theta %v, though the same GPU is 4 x slower at eight", got)
 	}
 }
+
+// TestWhatOnceWasIsNotForgotten however often it is seen to be slow, so that somebody goes on looking.
+func TestWhatOnceWasIsNotForgotten(t *testing.T) {
+	s := New(new(Shape))
+	for range 5 {
+		s.Observe(job(s, 0, second, 20, 1, 0))
+	}
+	if got := s.Fallen(0); got != 1 {
+		t.Errorf("%v times slower than it ever was, though it is as it was", got)
+	}
+	for i := range 20 {
+		s.Observe(job(s, time.Duration(15*(i+1))*second, 20*second, 20, 1, 0))
+	}
+	if got := s.Fallen(0); math.Abs(got-20) > 0.5 {
+		t.Errorf("%v times slower than it ever was, want 20", got)
+	}
+	if got := s.Drift(time.Hour, 0); got < 0.9 {
+		t.Errorf("drift %v of what is known to be slow", got)
+	}
+	if got := s.Fallen(0.01); math.Abs(got-100) > 2.5 {
+		t.Errorf("%v times slower than its class, want 100", got)
+	}
+}

@@ -88,6 +88,7 @@ func (s *Speed) Restore(st State, last time.Duration) {
 	s.refresh()
 	if st.Fastest > 0 {
 		s.fastest = math.Log(st.Fastest) + scale
+		s.best = s.fastest
 	}
 	reference := math.Log(s.Theta(1) * s.Cost.Of(referenceSeconds))
 	for i := range s.offsets {
