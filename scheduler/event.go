@@ -28,6 +28,7 @@ const (
 	CanWords                             // word timestamps
 	CanLanguages                         // other languages than English, and detection
 	CanContainers                        // more kinds of audio file than whisper.cpp reads by itself
+	CanSpeakers                          // telling who speaks
 )
 
 // Job is one transcription, told by what it costs and needs and never by its audio.

@@ -42,7 +42,7 @@ type job struct {
 	paid       int        // those that count against Config.Attempts
 	died       int        // those whose connection died
 	turnedAway int        // those to a backend that was busy or loading
-	deaths     int        // backends that died while running it
+	deaths     int        // how much backends that died while running it say against it
 	failedOn   []*backend // not to be asked again while there is another
 	canceled   bool
 	committed  bool

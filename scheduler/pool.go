@@ -30,8 +30,9 @@ type backend struct {
 	proven    bool // the instance has answered a job
 	lastModel int  // of the last attempt, for trials
 	trial     *attempt
-	tryAt     Instant // not tried before for having become slow
-	doubtAt   Instant // nor for failing before this
+	tryAt     Instant   // not tried before for having become slow
+	doubtAt   Instant   // nor for failing before this
+	crashes   []Instant // when it died, the last ones
 	// fallenTries are the trials of one that has become slow, running.
 	fallenTries int
 

@@ -7,8 +7,15 @@ import (
 )
 
 const (
-	// A job that was running when two backends died is taken to be what killed them.
-	deathsMax = 2
+	// A job that was running when two backends died is taken to be what killed them. One death says less where the
+	// backend has died under others a moment ago, and nothing where it did so again and again.
+	deathsMax   = 4
+	deathClear  = 2
+	deathDoubts = 30 * time.Second
+	// crashSpan is how far apart the attempts end that one crash has ended.
+	crashSpan = 250 * time.Millisecond
+	// crashesKept of a backend are more than say nothing any more, and those of one job.
+	crashesKept = diedMax + deathClear
 	// The attempts that are free of Config.Attempts are bounded too, so that nothing is retried for ever:
 	// diedMax deaths, and turnedAwayMax answers of a backend that was busy or loading, between which there
 	// are pauses.
@@ -137,7 +144,7 @@ func (s *Scheduler) follow(j *job, a *attempt, o Outcome) {
 	case o.Result == ClientError && j.decided == 0:
 		j.decided = Refused
 	default:
-		j.account(a, o) // (2)
+		j.account(a, o, s.now) // (2)
 	}
 	if len(j.running) > 0 { // (3)
 		if j.decided != 0 {
@@ -165,20 +172,48 @@ func (s *Scheduler) follow(j *job, a *attempt, o Outcome) {
 }
 
 // account counts an attempt that has come to nothing.
-func (j *job) account(a *attempt, o Outcome) {
+func (j *job) account(a *attempt, o Outcome, now Instant) {
 	switch o.Result {
 	case Failed:
 		j.paid++
 		j.failedOn = append(j.failedOn, a.backend)
 	case Died:
 		j.died++
-		j.failedOn = append(j.failedOn, a.backend)
-		if !o.Unreached && !a.pass.Probe { // a half-open backend was dying before
-			j.deaths++
+		if !o.Unreached {
+			j.deaths += j.blame(a, a.backend.crashed(now))
 		}
+		j.failedOn = append(j.failedOn, a.backend)
 	case Busy, Loading:
 		j.turnedAway++
 	}
+}
+
+// blame is how much it says against a job that a backend died which had done so before, of late.
+func (j *job) blame(a *attempt, before int) int {
+	if a.pass.Probe { // a half-open backend was dying before
+		return 0
+	}
+	for _, b := range j.failedOn {
+		if b == a.backend { // under this job
+			before--
+		}
+	}
+	return max(0, deathClear-max(0, before))
+}
+
+// crashed notes that a backend died, and returns how often it had before, of late.
+func (b *backend) crashed(now Instant) (before int) {
+	if last := len(b.crashes) - 1; last < 0 || now.Sub(b.crashes[last]) > crashSpan {
+		if b.crashes = append(b.crashes, now); len(b.crashes) > crashesKept {
+			b.crashes = slices.Delete(b.crashes, 0, 1)
+		}
+	}
+	for _, at := range b.crashes[:len(b.crashes)-1] {
+		if now.Sub(at) < deathDoubts {
+			before++
+		}
+	}
+	return before
 }
 
 // settle ends a job. Requires: no attempt of it runs.

@@ -186,8 +186,22 @@ func (s *Scheduler) learnTrial(a *attempt, o Outcome) {
 	}
 }
 
+// chooseTrialModel makes sure that the backend is tried with a model that it has: it may be another server by now. It
+// is false while nobody knows of one.
+func (s *Scheduler) chooseTrialModel(b *backend) bool {
+	served := b.modelsServed()
+	if b.lastModel < len(s.modelNames) && (served == nil || slices.Contains(served, s.modelNames[b.lastModel])) {
+		return true
+	}
+	if len(served) == 0 {
+		return false
+	}
+	b.lastModel = s.modelIndex(served[0])
+	return true
+}
+
 func (s *Scheduler) startTrial(b *backend) {
-	if b.lastModel >= len(s.modelNames) { // nothing was ever sent there
+	if !s.chooseTrialModel(b) {
 		return
 	}
 	s.lastAttempt++
