@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds whisper.cpp as static libraries outside the tree, once per version, flags and machine.
+# Builds whisper.cpp as shared libraries outside the tree, once per version, flags and machine.
 #
 #   scripts/libwhisper.sh          builds if it has to; the last line on stdout is the prefix
 #   scripts/libwhisper.sh --env    the same, but prints what cgo needs, for eval:
@@ -8,15 +8,19 @@
 # Environment:
 #   WHISPERPOOL_CACHE   where to keep it (default: $XDG_CACHE_HOME/whisperpool or ~/.cache/whisperpool)
 #   CUDA=1              with CUDA: the toolkit of nvcc on PATH or /usr/local/cuda, else NVIDIA's compiler from PyPI
-#   CUDA_ARCHS          default "75;86;90" (T4; A10G; H100)
-#   NATIVE=0            code for any x86-64 with AVX2 instead of for this very CPU
+#   CUDA_ARCHS          what for, as CMake names it ("86;90"); default: this machine's cards, else T4, A100, A10G, L4 and H100
+#   PORTABLE=1          for machines other than this one: code for every kind of x86-64 processor, the right
+#                       one chosen when it starts, and what is linked with it looks for it in lib/ beside itself
 #   CC, CXX, JOBS       compilers and parallel compilations
 #
-# The prefix has include/, lib/ (whisper, ggml, ggml-base, ggml-cpu and with CUDA ggml-cuda) and bin/
-# (whisper-server, whisper-cli, whisper-bench, whisper-quantize).
+# The prefix has include/, lib/ (what runs: whisper, ggml, ggml-base and the backends that ggml loads,
+# ggml-cpu* and with CUDA ggml-cuda), link/ (what the linker reads) and bin/ (whisper-server,
+# whisper-cli, whisper-bench, whisper-quantize).
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/packages.sh"
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/cuda.sh"
 
 version=1.9.1
 commit=f049fff95a089aa9969deb009cdd4892b3e74916 # of upstream's tag v1.9.1
@@ -28,13 +32,8 @@ npm_package=nodejs-whisper@0.3.1 # ships whisper.cpp 1.9.1 whole, for machines t
 npm_sha256=92041caf2b26c74b7f489fedf37bd093f216eebd61df512045ec2d19d0531d37
 targets=(whisper whisper-server whisper-cli whisper-bench whisper-quantize)
 
-# NVIDIA's compiler as wheels; only CUDA 13 comes whole.
-cuda_wheels=(nvidia-cuda-nvcc==13.5.37 nvidia-cuda-crt==13.5.37 nvidia-nvvm==13.5.37
-    nvidia-cuda-cccl==13.3.5.0.6 nvidia-cuda-runtime==13.5.37 nvidia-cublas==13.10.0.20)
-
 cuda=${CUDA:-0}
-cuda_archs=${CUDA_ARCHS:-75;86;90}
-native=${NATIVE:-1}
+portable=${PORTABLE:-0}
 
 # require TOOL=PACKAGE[,PACKAGE]... installs all that is missing at once, or names all of it.
 require() {
@@ -52,68 +51,34 @@ require() {
     done
 }
 
-# find_cuda sets cuda_root and nvcc, installing the compiler from PyPI where no toolkit is.
-find_cuda() {
-    if command -v nvcc >/dev/null; then
-        nvcc=$(readlink -f "$(command -v nvcc)")
-    elif [ -x /usr/local/cuda/bin/nvcc ]; then
-        nvcc=$(readlink -f /usr/local/cuda/bin/nvcc)
-    else
-        install_cuda_wheels
-        nvcc=$cuda_wheels_root/bin/nvcc
-    fi
-    cuda_root=$(dirname "$(dirname "$nvcc")")
-    if [ -d "$cuda_root/lib64" ]; then cuda_lib=$cuda_root/lib64; else cuda_lib=$cuda_root/lib; fi
-}
-
-install_cuda_wheels() {
-    local dir
-    dir=$cache/cuda/$(printf '%s\n' "${cuda_wheels[@]}" | sha256sum | cut -c1-12)
-    cuda_wheels_root=$dir/nvidia/cu13
-    [ -x "$cuda_wheels_root/bin/nvcc" ] && return
-    require python3=python3 pip3=python3-pip
-    mkdir -p "$cache/cuda"
-    exec 8>"$dir.lock"
-    flock 8 # two at once would write over each other
-    [ -x "$cuda_wheels_root/bin/nvcc" ] && return
-    say "no CUDA toolkit found; fetching NVIDIA's compiler from PyPI (about 950 MB unpacked)"
-    rm -rf "$dir.part"
-    mkdir -p "$dir.part"
-    python3 -m pip install --no-deps --target "$dir.part" "${cuda_wheels[@]}" >&2 ||
-        die "could not fetch NVIDIA's compiler from PyPI; install the CUDA toolkit, put nvcc on PATH and try again"
-    local lib=$dir.part/nvidia/cu13/lib name versioned
-    for name in cudart cublas cublasLt; do
-        versioned=$(find "$lib" -name "lib$name.so.*" -printf '%f\n' | head -n 1)
-        ln -sf "$versioned" "$lib/lib$name.so"
-    done
-    ln -sfn lib "$dir.part/nvidia/cu13/lib64"
-    chmod +x "$dir.part/nvidia/cu13/bin/"* "$dir.part/nvidia/cu13/nvvm/bin/"* 2>/dev/null || true
-    rm -rf "$dir"
-    mv "$dir.part" "$dir"
-    exec 8>&-
-}
-
 # cmake_flags sets flags: all that makes one build differ from another, paths of this machine apart.
 cmake_flags() {
-    flags=(-DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DCMAKE_POSITION_INDEPENDENT_CODE=ON
+    flags=(-DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_BACKEND_DL=ON -DGGML_NATIVE=OFF
         -DWHISPER_BUILD_TESTS=OFF -DWHISPER_SDL2=OFF -DWHISPER_CURL=OFF -DGGML_OPENMP=ON -DGGML_CCACHE=OFF
-        -DCMAKE_C_FLAGS=-w -DCMAKE_CXX_FLAGS=-w) # upstream's warnings are not ours to read
-    if [ "$native" = 1 ]; then flags+=(-DGGML_NATIVE=ON); else flags+=(-DGGML_NATIVE=OFF); fi
-    if [ "$cuda" = 1 ]; then
-        # Without VMM nothing links libcuda, so that the binary also starts where no driver is.
-        flags+=(-DGGML_CUDA=ON -DGGML_CUDA_NO_VMM=ON -DGGML_CUDA_NCCL=OFF "-DCMAKE_CUDA_ARCHITECTURES=$cuda_archs")
+        "-DCMAKE_INSTALL_RPATH=\$ORIGIN;\$ORIGIN/../lib" -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON)
+    local machine="-w" feature # upstream's warnings are not ours to read
+    if [ "$portable" = 1 ]; then
+        flags+=(-DGGML_CPU_ALL_VARIANTS=ON)
+    else
+        # One backend for this very processor. ggml takes GGML_NATIVE for linked backends only, and
+        # without its own list of features it asks for none when it loads.
+        machine+=" -march=native"
+        for feature in SSE42 AVX AVX2 BMI2 FMA F16C; do flags+=("-DGGML_$feature=OFF"); done
     fi
+    flags+=("-DCMAKE_C_FLAGS=$machine" "-DCMAKE_CXX_FLAGS=$machine")
+    # For loaded backends upstream leaves this undefined, which costs padding of the KV cache and with
+    # it a faster kernel for attention. Set for whisper alone: ggml would want to link the backend.
+    if [ "$cuda" = 1 ]; then flags+=(-DWHISPER_EXTRA_FLAGS=-DGGML_USE_CUDA); fi
 }
 
 # build_key prints what the build depends on, shortened: moved to another CPU, a native build would
 # die of an illegal instruction, so the CPU's features belong to it.
 build_key() {
     {
-        printf '%s\n' "$tree" "${targets[@]}" "${flags[@]}"
+        printf '%s\n' "$tree" "${targets[@]}" "${flags[@]}" "${cuda_prefix##*/}"
         "${CXX:-c++}" --version | head -n 1
         "${CXX:-c++}" -dumpmachine
-        if [ "$native" = 1 ]; then grep -m1 -E '^(flags|Features)' /proc/cpuinfo || true; fi
-        if [ "$cuda" = 1 ]; then "$nvcc" --version | tail -n 1; fi
+        if [ "$portable" = 0 ]; then grep -m1 -E '^(flags|Features)' /proc/cpuinfo || true; fi
     } | sha256sum | cut -c1-16
 }
 
@@ -156,9 +121,10 @@ from_npm() {
     verified "$2"
 }
 
-# build PREFIX works beside PREFIX and renames at the end: what was interrupted is never used.
-build() {
-    local prefix=$1 work=$1.part generator=()
+# sources WORK puts the verified sources into WORK/source, unless an earlier run did.
+sources() {
+    local work=$1
+    if [ -d "$work/source" ] && verified "$work/source"; then return; fi
     rm -rf "$work"
     mkdir -p "$work/download"
     from_upstream "$work/download" "$work/source" || {
@@ -167,25 +133,62 @@ build() {
         from_npm "$work/download" "$work/source" ||
             die "neither $upstream nor the npm package $npm_package could be had; check the network (or the proxy settings) and try again"
     }
-    if command -v ninja >/dev/null; then generator=(-G Ninja); fi
-    if [ "$cuda" = 1 ]; then
-        generator+=("-DCMAKE_CUDA_COMPILER=$nvcc" "-DCUDAToolkit_ROOT=$cuda_root")
-    fi
+}
+
+# compile WORK CMAKE-ARGUMENT... -- TARGET... builds the targets in WORK/build with the flags in flags.
+compile() {
+    local work=$1 more=()
+    shift
+    while [ "$1" != -- ]; do
+        more+=("$1")
+        shift
+    done
+    shift
+    if command -v ninja >/dev/null; then more+=(-G Ninja); fi
     say "configuring"
-    cmake "${generator[@]}" -S "$work/source" -B "$work/build" "${flags[@]}" >"$work/configure.log" 2>&1 || {
+    cmake "${more[@]}" -S "$work/source" -B "$work/build" "${flags[@]}" >"$work/configure.log" 2>&1 || {
         cat "$work/configure.log" >&2
         die "cmake could not configure whisper.cpp; its last lines above say why"
     }
-    say "compiling whisper.cpp $version with ${JOBS:-$(nproc)} jobs (about two minutes on two cores; an hour with CUDA)"
+    say "compiling whisper.cpp $version with ${JOBS:-$(nproc)} jobs"
     # Under our own make, another one would tell of every folder it enters.
     env -u MAKEFLAGS -u MAKELEVEL NINJA_STATUS='[whisper.cpp %p, %e s] ' cmake --build "$work/build" --parallel "${JOBS:-$(nproc)}" \
-        --target "${targets[@]}" >&2 || die "compiling whisper.cpp failed; the first error above says why"
+        --target "$@" >&2 || die "compiling whisper.cpp failed; the first error above says why"
+}
 
-    local out=$work/prefix
-    mkdir -p "$out/include" "$out/lib" "$out/bin"
+# once PREFIX FUNCTION calls FUNCTION PREFIX where PREFIX isn't there yet, one process at a time.
+once() {
+    local prefix=$1 lock
+    exec {lock}>"$prefix.lock"
+    flock -n "$lock" || {
+        say "another build of the same is under way; waiting for it"
+        flock "$lock"
+    }
+    if [ ! -d "$prefix" ]; then
+        local tools=(cmake=cmake tar=tar 'curl=curl,ca-certificates')
+        command -v make >/dev/null || tools+=(ninja=ninja-build)
+        require "${tools[@]}"
+        "$2" "$prefix"
+        say "installed to $prefix"
+    fi
+    exec {lock}>&-
+}
+
+# build PREFIX works beside PREFIX and renames at the end: what was interrupted is never used.
+build() {
+    local prefix=$1 work=$1.part out=$1.part/prefix library
+    sources "$work"
+    compile "$work" -- "${targets[@]}"
+    rm -rf "$out"
+    mkdir -p "$out/include" "$out/lib" "$out/link" "$out/bin"
     cp "$work/source/include/whisper.h" "$work/source/ggml/include/"*.h "$out/include/"
-    find "$work/build" -name 'lib*.a' \( -name 'libwhisper.a' -o -name 'libggml*.a' \) -exec cp {} "$out/lib/" \;
-    find "$work/build/bin" -maxdepth 1 -type f -perm -u+x -name 'whisper-*' -exec cp {} "$out/bin/" \;
+    find "$work/build/bin" -maxdepth 1 -name 'lib*.so*' -not -name 'libparakeet*' -exec cp -P -t "$out/lib" {} +
+    find "$work/build/bin" -maxdepth 1 -type f -perm -u+x -name 'whisper-*' -exec cp -t "$out/bin" {} +
+    for library in whisper ggml ggml-base; do ln -s "../lib/lib$library.so" "$out/link/"; done
+    ar rc "$out/link/libggml-cpu.a" # whisper.cpp's Go bindings name it; here it is loaded, not linked
+    if [ -n "$cuda_prefix" ]; then ln -s "$cuda_prefix/lib/"* "$out/lib/"; fi
+    # Upstream's programs look for backends beside themselves.
+    (cd "$out/bin" && find ../lib -name 'libggml-c*.so' -exec ln -s -t . {} +)
     cp "$work/source/LICENSE" "$out/"
     printf '%s\n' "version $version" "commit $commit" "tree $tree" "${flags[@]}" >"$out/BUILD"
     mv "$out" "$prefix"
@@ -193,16 +196,14 @@ build() {
 }
 
 # print_env PREFIX: flags and not C_INCLUDE_PATH, since go's build cache knows of flags only; a
-# changed library must not be taken for the old one.
+# changed library must not be taken for the old one. DT_RPATH and not DT_RUNPATH: it holds for what
+# the libraries need themselves, and no LD_LIBRARY_PATH puts another program's ggml before ours.
 print_env() {
-    local link="-L$1/lib"
-    if [ "$cuda" = 1 ]; then
-        link+=" -L$cuda_lib -Wl,-rpath,$cuda_lib -Wl,--start-group -lwhisper -lggml -lggml-base -lggml-cpu -lggml-cuda"
-        link+=" -Wl,--end-group -lcudart_static -lcublas -lcublasLt -ldl -lrt -lpthread"
-    fi
+    local where=$1/lib
+    if [ "$portable" = 1 ]; then where="\$ORIGIN/lib"; fi
     printf 'export CGO_ENABLED=1\n'
     printf 'export CGO_CPPFLAGS=%q\n' "-I$1/include"
-    printf 'export CGO_LDFLAGS=%q\n' "-g -O2 $link"
+    printf 'export CGO_LDFLAGS=%q\n' "-g -O2 -L$1/link -Wl,--disable-new-dtags -Wl,-rpath,$where -Wl,-rpath-link,$1/lib"
     printf 'export LIBWHISPER_PREFIX=%q\n' "$1"
 }
 
@@ -219,26 +220,15 @@ main() {
 
     require "${CXX:-c++}=g++" "${CC:-cc}=gcc" flock=util-linux
     mkdir -p "$cache/libwhisper" || die "cannot write to the cache $cache; set WHISPERPOOL_CACHE to a folder that can be written"
-    if [ "$cuda" = 1 ]; then find_cuda; fi
-    cmake_flags
-    local kind=cpu prefix
-    if [ "$cuda" = 1 ]; then kind=cuda; fi
-    prefix=$cache/libwhisper/$version-$kind-$(build_key)
-
-    if [ ! -d "$prefix" ]; then
-        exec 9>"$prefix.lock"
-        flock -n 9 || {
-            say "another build of the same is under way; waiting for it"
-            flock 9
-        }
-        if [ ! -d "$prefix" ]; then
-            local tools=(cmake=cmake tar=tar 'curl=curl,ca-certificates')
-            command -v make >/dev/null || tools+=(ninja=ninja-build)
-            require "${tools[@]}"
-            build "$prefix"
-            say "installed to $prefix"
-        fi
+    cuda_prefix=
+    local kind=cpu prefix flags
+    if [ "$cuda" = 1 ]; then
+        cuda_module
+        kind=gpu
     fi
+    cmake_flags
+    prefix=$cache/libwhisper/$version-$kind-$(build_key)
+    if [ ! -d "$prefix" ]; then once "$prefix" build; fi
     if [ "${1:-}" = --env ]; then print_env "$prefix"; else printf '%s\n' "$prefix"; fi
 }
 
