@@ -5,13 +5,9 @@ import (
 	"io"
 	"log/slog"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"runtime/debug"
-	"strings"
 
 	"github.com/whisperpool/whisperpool/backend"
-	"github.com/whisperpool/whisperpool/backend/emulator"
 	"github.com/whisperpool/whisperpool/backend/whispercpp"
 	"github.com/whisperpool/whisperpool/gpu"
 )
@@ -30,77 +26,71 @@ func programVersion() string {
 	return "(devel)"
 }
 
-// loader makes the function that makes the engine. What can be wrong without loading a model is an
-// error at once.
-func (o *options) loader(log *slog.Logger) (func() (backend.Transcriber, error), error) {
+// library makes the models that the flags name, and completes cfg with what goes by them and by what
+// they run on. What can be wrong without loading a model is an error at once.
+func (o *options) library(cfg *backend.Config, log *slog.Logger) error {
 	if o.engine == "emulator" {
-		slots, _ := parallelism(o.slots, 1, slotsMax, o.emulateClass, o.emulateModel) // needs no cores
-		e, err := emulator.New(emulator.Config{
-			Class: o.emulateClass, Model: o.emulateModel, Slots: slots, Seed: o.seed, SpeedUp: o.speedUp,
-		})
-		return func() (backend.Transcriber, error) { return e, nil }, err
+		return o.emulated(cfg, log)
 	}
-	if _, err := whispercpp.CheckModel(o.model); err != nil {
-		return nil, err
+	files := &modelFiles{
+		fixed: o.models, fixID: o.modelID, dir: o.modelsDir, log: log, seen: map[string]seenFile{}, header: whispercpp.CheckModel,
+		engine: whispercpp.Config{FlashAttention: true, MaxDecoders: o.beamSizeMax, Logger: log},
 	}
-	cores := runtime.GOMAXPROCS(0)
-	class := o.gpuClass
-	if o.gpu == "off" {
-		class = string(gpu.CPU)
+	if err := files.check(); err != nil {
+		return err
 	}
-	slots, threads := parallelism(o.slots, o.threads, cores, class, o.id())
-	if class == string(gpu.CPU) && slots*threads > cores {
-		log.Warn("more threads than cores slow each other down", "slots", slots, "threads", threads, "cores", cores)
+	class, err := o.device(&files.engine, log)
+	if err != nil {
+		return err
 	}
-	cfg := whispercpp.Config{
-		ModelPath: o.model, ModelID: o.id(), Slots: slots, Threads: threads,
-		GPU: o.gpu, GPUDevice: o.gpuDevice, FlashAttention: true, MaxDecoders: o.beamSizeMax, Logger: log,
+	cores := coresUsable()
+	var threads int
+	cfg.MinSlots, cfg.MaxSlots, threads = o.slotsAndThreads(cores, class, files.Models()[0].ID)
+	if class == string(gpu.CPU) && cfg.MaxSlots*threads > cores {
+		log.Warn("more threads than cores slow each other down", "slots", cfg.MaxSlots, "threads", threads, "cores", cores)
 	}
-	return func() (backend.Transcriber, error) {
-		log.Info("loading", "model", cfg.ModelID, "slots", slots, "threads", threads)
-		return whispercpp.New(cfg)
-	}, nil
+	files.engine.Threads = threads
+	cfg.Library = files
+	return nil
 }
 
-// id is the name under which the model is served.
-func (o *options) id() string {
-	if o.modelID != "" {
-		return o.modelID
+// device finds out what models will run on, says so in the log, and returns its class.
+func (o *options) device(engine *whispercpp.Config, log *slog.Logger) (class string, err error) {
+	engine.GPU, engine.GPUDevice, err = o.gpuChoice()
+	if err != nil {
+		return "", err
 	}
-	name := filepath.Base(o.model)
-	name = strings.TrimSuffix(name, filepath.Ext(name))
-	return strings.TrimPrefix(name, "ggml-")
+	found, err := whispercpp.Device(engine.GPU, engine.GPUDevice)
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case found.GPU:
+		log.Info("running on a GPU", "device", found.Label)
+	case engine.GPU == whispercpp.GPUOff:
+		log.Info("running on the CPU", "reason", "--gpu off")
+	default:
+		log.Info("running on the CPU", "reason", found.Why)
+	}
+	if !found.GPU {
+		return string(gpu.CPU), nil
+	}
+	if o.gpuClass != "" {
+		return o.gpuClass, nil
+	}
+	known, _ := gpu.FromDevice(found.Label)
+	return string(known), nil
 }
 
-// What is chosen when the operator does not: more threads than threadsMax do not make whisper.cpp
-// faster, and more slots than slotsMax cost more memory than they gain.
-const (
-	threadsMax = 8
-	slotsMax   = 8
-)
-
-// parallelism chooses what is 0, so that slots * threads stays within the cores. On a GPU with a
-// law the slots are those up to which it gains from another; on other GPUs 1, since there it may
-// gain nothing; on the CPU, as many as leave each threadsMax threads.
-func parallelism(slots, threads, cores int, class, model string) (int, int) {
-	if slots == 0 {
-		slots = 1
-		if law, ok := gpu.LawOf(class, model); ok {
-			for slots < slotsMax && law.Gain(slots+1) > law.Gain(slots) {
-				slots++
-			}
-		} else if gpu.ParseClass(class) == gpu.CPU {
-			slots = min(slotsMax, cores/threadsMax)
-		}
-		if threads > 0 {
-			slots = min(slots, cores/threads)
-		}
-		slots = max(1, min(slots, cores))
+// slotsAndThreads chooses what the flags leave open; least and most slots are the same where they do
+// not come and go.
+func (o *options) slotsAndThreads(cores int, class, model string) (least, most, threads int) {
+	if o.maxSlots > 0 {
+		_, threads = parallelism(o.maxSlots, o.threads, cores, class, model)
+		return max(1, o.minSlots), o.maxSlots, threads
 	}
-	if threads == 0 {
-		threads = max(1, min(threadsMax, cores/slots))
-	}
-	return slots, threads
+	most, threads = parallelism(o.slots, o.threads, cores, class, model)
+	return most, most, threads
 }
 
 // serverConfig is what the flags say about the server.
@@ -108,6 +98,8 @@ func (o *options) serverConfig(log *slog.Logger) (backend.Config, error) {
 	cfg := backend.Config{
 		GPUClass: o.gpuClass, Version: programVersion(), Queue: o.queue, UploadMax: int64(o.uploadMax),
 		AudioMax: o.audioMax, BeamSizeMax: o.beamSizeMax, Grace: o.grace, Log: log,
+		TargetOngoing: o.target, UpscaleDelay: o.upDelay, DownscaleDelay: o.downDelay,
+		ModelsDir: o.modelsDir, MemoryMax: int64(o.memoryMax), UnloadAfter: o.unloadAfter, KeyFile: o.keyFile,
 	}
 	if o.queue == 0 {
 		cfg.Queue = -1 // none waits; the zero value means the default

@@ -1,6 +1,11 @@
 package main
 
-import "testing"
+import (
+	"os"
+	"runtime"
+	"strconv"
+	"testing"
+)
 
 func TestParallelism(t *testing.T) {
 	for _, c := range []struct {
@@ -34,15 +39,51 @@ func TestParallelism(t *testing.T) {
 	}
 }
 
-func TestModelID(t *testing.T) {
-	for _, c := range []struct{ model, id, want string }{
-		{"/models/ggml-base.bin", "", "base"},
-		{"ggml-base.en-q5_1.bin", "", "base.en-q5_1"},
-		{"large-v3.bin", "", "large-v3"},
-		{"/models/ggml-base.bin", "mine", "mine"},
+func TestSlotsAndThreads(t *testing.T) {
+	for _, c := range []struct {
+		o                    options
+		cores                int
+		least, most, threads int
+	}{
+		{options{}, 16, 2, 2, 8},
+		{options{slots: 4}, 16, 4, 4, 4},
+		{options{maxSlots: 8}, 16, 1, 8, 2},
+		{options{minSlots: 2, maxSlots: 8}, 16, 2, 8, 2},
+		{options{minSlots: 2, maxSlots: 8, threads: 1}, 16, 2, 8, 1},
 	} {
-		if got := (&options{model: c.model, modelID: c.id}).id(); got != c.want {
-			t.Errorf("%+v: %q", c, got)
+		least, most, threads := c.o.slotsAndThreads(c.cores, "CPU", "base")
+		if least != c.least || most != c.most || threads != c.threads {
+			t.Errorf("%+v: %d to %d slots of %d threads, want %d to %d of %d", c.o, least, most, threads, c.least, c.most, c.threads)
 		}
+	}
+}
+
+// Hyper-threads count once, and only those that the process may run on.
+func TestPhysicalCores(t *testing.T) {
+	siblings := func(of ...string) func(string) ([]byte, error) {
+		return func(path string) ([]byte, error) {
+			if path == "/proc/self/status" {
+				return []byte("Name:\tx\nCpus_allowed:\tff\nCpus_allowed_list:\t" + of[0] + "\nMems_allowed:\t1\n"), nil
+			}
+			for cpu, list := range of[1:] {
+				if path == "/sys/devices/system/cpu/cpu"+strconv.Itoa(cpu)+"/topology/thread_siblings_list" {
+					return []byte(list + "\n"), nil
+				}
+			}
+			return nil, os.ErrNotExist
+		}
+	}
+	for want, read := range map[int]func(string) ([]byte, error){
+		2: siblings("0-3", "0-1", "0-1", "2-3", "2-3"),
+		4: siblings("0-3", "0", "1", "2", "3"),
+		1: siblings("0,2", "0,2", "1,3", "0,2", "1,3"),
+		0: siblings("0-7", "0"), // not told of all: not known
+	} {
+		if got := physicalCores(read); got != want {
+			t.Errorf("%d cores, want %d", got, want)
+		}
+	}
+	if n := coresUsable(); n < 1 || n > runtime.NumCPU() {
+		t.Errorf("this machine: %d cores", n)
 	}
 }

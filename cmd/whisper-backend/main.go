@@ -59,14 +59,14 @@ func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format
 // server can tell loading from dead.
 func serve(ctx context.Context, o *options, stderr io.Writer) error {
 	log := o.logger(stderr)
-	load, err := o.loader(log)
-	if err != nil {
-		return err
-	}
 	cfg, err := o.serverConfig(log)
 	if err != nil {
 		return err
 	}
+	if err := o.library(&cfg, log); err != nil {
+		return err
+	}
+	cfg.Ready = func() { notify(ctx, "READY=1", log) }
 	server, err := backend.New(cfg, nil)
 	if err != nil {
 		return err
@@ -76,5 +76,38 @@ func serve(ctx context.Context, o *options, stderr io.Writer) error {
 		return fmt.Errorf("cannot listen on %s: %w", o.listen, err)
 	}
 	log.Info("listening", "address", ln.Addr().String(), "version", cfg.Version)
-	return server.Serve(ctx, ln, load)
+	if o.keyFile == "" && !loopback(ln.Addr()) {
+		log.Warn("everybody who reaches this address can use the server: give --api-key-file, or let a firewall see to it", "address", ln.Addr().String())
+	}
+	defer rereadKeys(server)()
+	defer context.AfterFunc(ctx, func() { notify(context.WithoutCancel(ctx), "STOPPING=1", log) })()
+	return server.Serve(ctx, ln, nil)
+}
+
+// loopback tells whether only this machine can reach an address.
+func loopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// rereadKeys has the server read its API keys again at each SIGHUP, until the function that it
+// returns is called. A server without keys ignores the signal, which would end it otherwise.
+func rereadKeys(server *backend.Server) (stop func()) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-hangup:
+				server.ReloadKeys()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangup)
+		close(done)
+	}
 }

@@ -6,32 +6,41 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/whisperpool/whisperpool/backend/whispercpp"
 )
 
 // options are what the flags say.
 type options struct {
-	engine, model, modelID string
-	slots, threads         int
-	gpu, gpuClass          string
-	gpuDevice              int
-	listen                 string
-	queue                  int
-	uploadMax              byteSize
-	audioMax, grace        time.Duration
-	beamSizeMax            int
-	ffmpeg                 string
-	emulateClass           string
-	emulateModel           string
-	speedUp                float64
-	seed                   uint64
-	logFormat              string
-	logLevel               string
-	version                bool
-	flags                  *flag.FlagSet
+	engine, modelID    string
+	models             list
+	modelsDir          string
+	memoryMax          byteSize
+	unloadAfter        time.Duration
+	slots, threads     int
+	minSlots, maxSlots int
+	target             float64
+	upDelay, downDelay time.Duration
+	gpu, gpuClass      string
+	listen, keyFile    string
+	queue              int
+	uploadMax          byteSize
+	audioMax, grace    time.Duration
+	beamSizeMax        int
+	ffmpeg             string
+	emulateClass       string
+	emulateModels      list
+	speedUp            float64
+	seed               uint64
+	logFormat          string
+	logLevel           string
+	version            bool
+	flags              *flag.FlagSet
 }
 
 // group is a part of the help, with the flags that it explains.
@@ -42,9 +51,10 @@ type group struct {
 
 // groups hold every flag once; a test sees to that.
 var groups = []group{
-	{"What to serve", []string{"model", "model-id", "engine"}},
-	{"On what", []string{"slots", "threads", "gpu", "gpu-device", "gpu-class"}},
-	{"To whom", []string{"listen", "queue", "max-upload", "max-audio", "beam-size-max", "ffmpeg", "grace"}},
+	{"What to serve", []string{"model", "model-id", "models-dir", "memory-max", "unload-after", "engine"}},
+	{"On what", []string{"slots", "threads", "gpu", "gpu-class"}},
+	{"Slots that come and go", []string{"min-slots", "max-slots", "target-ongoing-requests", "upscale-delay", "downscale-delay"}},
+	{"To whom", []string{"listen", "api-key-file", "queue", "max-upload", "max-audio", "beam-size-max", "ffmpeg", "grace"}},
 	{"The emulator (--engine emulator)", []string{"emulate-class", "emulate-model", "speed-up", "seed"}},
 	{"What it says", []string{"log-format", "log-level", "version"}},
 }
@@ -55,17 +65,26 @@ func newOptions() *options {
 	o := &options{uploadMax: 1 << 30, flags: flag.NewFlagSet("whisper-backend", flag.ContinueOnError)}
 	f := o.flags
 	f.SetOutput(io.Discard) // errors are told in one sentence, see run
-	f.StringVar(&o.model, "model", "", "`PATH` ggml model file, such as ggml-base.bin; needed by the engine whispercpp")
-	f.StringVar(&o.modelID, "model-id", "", "`NAME` what clients call the model; without it the file's name: base for ggml-base.bin")
+	f.Var(&o.models, "model", "`PATH` ggml model file, such as ggml-base.bin; may be given several times: the first is the default model and loaded at the start, the others are loaded when a client names them")
+	f.StringVar(&o.modelID, "model-id", "", "`NAME` what clients call the first --model; without it the file's name: base for ggml-base.bin")
+	f.StringVar(&o.modelsDir, "models-dir", "", "`DIR` folder whose ggml files (*.bin) are models too, also those that are put there later; POST /load takes files in it")
+	f.Var(&o.memoryMax, "memory-max", "`SIZE` memory that loaded models may take in all, with their slots; before it is exceeded, the idle model is unloaded that was used least recently; without it, 90 % of the GPU's memory that is free, or 80 % of the machine's")
+	f.DurationVar(&o.unloadAfter, "unload-after", 0, "`DURATION` after which a model is unloaded that nobody uses, the default model too; without it, 10m for all others; off with -1s")
 	f.StringVar(&o.engine, "engine", "whispercpp", "`ENGINE` whispercpp, or emulator, which needs no model and no GPU: it takes as long as a GPU would and answers with a made-up text")
 
 	f.IntVar(&o.slots, "slots", 0, "`N` jobs that run side by side, each with a state of its own on one copy of the weights; 0: chosen from the GPU class, or from the cores")
 	f.IntVar(&o.threads, "threads", 0, "`N` CPU threads of each slot; 0: the cores divided among the slots, at most 8")
-	f.StringVar(&o.gpu, "gpu", "auto", "`MODE` auto uses a GPU where there is one, required fails without, off uses the CPU")
-	f.IntVar(&o.gpuDevice, "gpu-device", 0, "`N` which GPU, from 0; one process serves one GPU")
+	f.StringVar(&o.gpu, "gpu", "auto", "`MODE` auto uses a GPU where there is one, required fails without, off uses the CPU, a number fails without that very GPU, counted from 0; one process serves one GPU")
 	f.StringVar(&o.gpuClass, "gpu-class", "", "`CLASS` what proxies are told of the GPU, a first guess at the speed and a label in metrics: T4, L4, A10G, A100, H100, CPU or a word of your own; without it, found in the device's name")
 
-	f.StringVar(&o.listen, "listen", "127.0.0.1:8000", "`ADDRESS` where to listen; :8000 is every interface, so mind that there is no authentication")
+	f.IntVar(&o.minSlots, "min-slots", 0, "`N` fewest slots, in place of --slots; 0: 1 if --max-slots is given")
+	f.IntVar(&o.maxSlots, "max-slots", 0, "`N` most slots, in place of --slots: there become more and fewer as jobs come and go")
+	f.Float64Var(&o.target, "target-ongoing-requests", 0.8, "`N` jobs, running and waiting, that there should be for each slot; below 1 a slot is kept in hand, as a proxy needs that sends no more jobs than there are slots")
+	f.DurationVar(&o.upDelay, "upscale-delay", 10*time.Second, "`DURATION` for which more slots must have been wanted before there are")
+	f.DurationVar(&o.downDelay, "downscale-delay", 30*time.Second, "`DURATION` for which fewer slots must have been wanted before there are")
+
+	f.StringVar(&o.listen, "listen", "127.0.0.1:8000", "`ADDRESS` where to listen; :8000 is every interface, which wants --api-key-file or a firewall")
+	f.StringVar(&o.keyFile, "api-key-file", "", "`PATH` file of API keys, one a line (# begins a comment), of which clients must send one as Authorization: Bearer KEY, for all but /health; read again when it changes, and at SIGHUP; only its owner may write it")
 	f.IntVar(&o.queue, "queue", 16, "`N` jobs that may wait for a slot; one more is refused with 503, so that a proxy sends it elsewhere")
 	f.Var(&o.uploadMax, "max-upload", "`SIZE` largest upload, such as 500MB or 1GiB; large ones are put in nameless files under $TMPDIR (/tmp)")
 	f.DurationVar(&o.audioMax, "max-audio", 4*time.Hour, "`DURATION` longest recording, such as 90m")
@@ -74,7 +93,7 @@ func newOptions() *options {
 	f.DurationVar(&o.grace, "grace", 30*time.Second, "`DURATION` how long jobs may go on after SIGTERM or Ctrl-C; a second signal ends at once")
 
 	f.StringVar(&o.emulateClass, "emulate-class", "T4", "`CLASS` GPU whose times are emulated: T4, A10G or H100")
-	f.StringVar(&o.emulateModel, "emulate-model", "base", "`MODEL` the model whose times are emulated, and under whose name it is served: tiny, base, small, medium, large-v3, turbo")
+	f.Var(&o.emulateModels, "emulate-model", "`MODEL` the model whose times are emulated, and under whose name it is served: tiny, base (which it is without this flag), small, medium, large-v3, turbo; may be given several times")
 	f.Float64Var(&o.speedUp, "speed-up", 1, "`FACTOR` how many times as fast as the GPU")
 	f.Uint64Var(&o.seed, "seed", 1, "`N` seed of the emulator's chance: the same seed and the same jobs in order take the same times")
 
@@ -120,7 +139,6 @@ func (o *options) check() error {
 		allowed     []string
 	}{
 		{"engine", o.engine, []string{"whispercpp", "emulator"}},
-		{"gpu", o.gpu, []string{"auto", "required", "off"}},
 		{"log-format", o.logFormat, []string{"console", "json"}},
 		{"log-level", o.logLevel, []string{"debug", "info", "warn", "error"}},
 	} {
@@ -135,7 +153,8 @@ func (o *options) check() error {
 	}{
 		{"slots", o.slots, 0, 64},
 		{"threads", o.threads, 0, 512},
-		{"gpu-device", o.gpuDevice, 0, 64},
+		{"min-slots", o.minSlots, 0, 64},
+		{"max-slots", o.maxSlots, 0, 64},
 		{"queue", o.queue, 0, 100000},
 		{"beam-size-max", o.beamSizeMax, 1, 8},
 	} {
@@ -143,16 +162,68 @@ func (o *options) check() error {
 			return fmt.Errorf("--%s is %d; allowed are %d to %d", c.flag, c.value, c.least, c.most)
 		}
 	}
+	if _, _, err := o.gpuChoice(); err != nil {
+		return err
+	}
+	if err := o.checkModels(); err != nil {
+		return err
+	}
 	switch {
-	case o.engine == "whispercpp" && o.model == "":
-		return errors.New("name the model file with --model, or try the server without one with --engine emulator")
-	case o.engine == "emulator" && o.model != "":
-		return errors.New("the emulator reads no model, so --model does not go with it")
+	case o.slots > 0 && o.minSlots+o.maxSlots > 0:
+		return errors.New("--slots means a number for ever, so --min-slots and --max-slots do not go with it")
+	case o.minSlots > 0 && o.maxSlots < o.minSlots:
+		return fmt.Errorf("--min-slots is %d, so --max-slots must be given and be as many or more", o.minSlots)
+	case !(o.target > 0 && o.target <= 1000):
+		return fmt.Errorf("--target-ongoing-requests is %v; it must be more than 0", o.target)
+	case o.upDelay < 0 || o.downDelay < 0:
+		return errors.New("--upscale-delay and --downscale-delay must not be negative")
 	case o.audioMax < time.Second:
 		return fmt.Errorf("--max-audio is %v; it must be a second or more", o.audioMax)
 	case o.grace < 0:
 		return fmt.Errorf("--grace is %v; it must not be negative", o.grace)
 	}
+	return nil
+}
+
+// checkModels refuses models that the engine has no use for.
+func (o *options) checkModels() error {
+	switch given := len(o.models) > 0 || o.modelsDir != ""; {
+	case o.engine == "whispercpp" && !given:
+		return errors.New("name the model file with --model or a folder of them with --models-dir, or try the server without one with --engine emulator")
+	case o.engine == "emulator" && given:
+		return errors.New("the emulator reads no model, so --model and --models-dir do not go with it; see --emulate-model")
+	case o.engine == "whispercpp" && len(o.emulateModels) > 0:
+		return errors.New("--emulate-model needs --engine emulator")
+	case o.modelID != "" && len(o.models) == 0:
+		return errors.New("--model-id names the first --model, and there is none")
+	}
+	return nil
+}
+
+// gpuChoice is what --gpu says: how much a GPU is wanted, and which.
+func (o *options) gpuChoice() (mode string, number int, err error) {
+	switch o.gpu {
+	case whispercpp.GPUAuto, whispercpp.GPURequired, whispercpp.GPUOff:
+		return o.gpu, 0, nil
+	}
+	const most = 64
+	number, err = strconv.Atoi(o.gpu)
+	if err != nil || number < 0 || number > most {
+		return "", 0, fmt.Errorf("--gpu is %q; allowed are auto, required, off and the number of a GPU, from 0", o.gpu)
+	}
+	return whispercpp.GPURequired, number, nil
+}
+
+// list is a flag that may be given several times.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, ", ") }
+
+func (l *list) Set(s string) error {
+	if s == "" {
+		return errors.New("it is empty")
+	}
+	*l = append(*l, s)
 	return nil
 }
 
