@@ -2,11 +2,13 @@ package caddymodule
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -42,8 +44,55 @@ const requestKept = 64 << 10
 // past ends reads at once.
 var past = time.Unix(1, 0)
 
-func newKeptConn(tcp net.Conn, g *gate, replay []byte) *keptConn {
-	return &keptConn{Conn: tcp, gate: g, replay: replay, header: true}
+// secureConn is a keptConn with TLS.
+type secureConn struct{ *keptConn }
+
+// ConnectionState tells Caddy that there is TLS, and which.
+func (c secureConn) ConnectionState() tls.ConnectionState {
+	return c.Conn.(*tls.Conn).ConnectionState()
+}
+
+// keep makes a keptConn of a connection. HTTP/2 with TLS is left as it is: its server says which requests it has not
+// taken, and tells what it is from the type.
+func keep(conn net.Conn, g *gate, replay []byte) net.Conn {
+	kept := &keptConn{Conn: conn, gate: g, replay: replay, header: true}
+	secure, ok := conn.(*tls.Conn)
+	if !ok {
+		return kept
+	}
+	state := secure.ConnectionState()
+	if !state.HandshakeComplete || state.NegotiatedProtocol != "" && state.NegotiatedProtocol != "http/1.1" {
+		return conn
+	}
+	return secureConn{kept}
+}
+
+// keptOf finds the keptConn below what Caddy has put around it, nil for none.
+func keptOf(conn net.Conn) *keptConn {
+	for range 5 {
+		switch c := conn.(type) {
+		case *keptConn:
+			return c
+		case secureConn:
+			return c.keptConn
+		case *net.TCPConn, *tls.Conn:
+			return nil
+		}
+		v := reflect.Indirect(reflect.ValueOf(conn))
+		if v.Kind() != reflect.Struct {
+			return nil
+		}
+		inner := v.FieldByName("Conn") // as an embedded net.Conn is called
+		if !inner.IsValid() || !inner.CanInterface() {
+			return nil
+		}
+		next, ok := inner.Interface().(net.Conn)
+		if !ok {
+			return nil
+		}
+		conn = next
+	}
+	return nil
 }
 
 // changed is told by the server.
@@ -158,7 +207,7 @@ func (c *keptConn) Close() error {
 	unhandled := c.header && c.active                                // it was read for nothing
 	switch {
 	case c.gone || c.moving:
-	case c.pinned || c.begun && !c.told || gates.newest(c.gate) == c.gate: // with TLS nobody tells
+	case c.pinned || c.begun && !c.told || gates.newest(c.gate) == c.gate: // below TLS nobody tells
 		return c.shut()
 	case between && c.reading:
 		c.moving = true
@@ -192,14 +241,22 @@ func (c *keptConn) move() {
 }
 
 // CloseWrite is for a server that has refused a request and lets the client read why.
-func (c *keptConn) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
+func (c *keptConn) CloseWrite() error {
+	if conn, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return conn.CloseWrite()
+	}
+	return nil // the server waits a while before it closes
+}
 
 // ReadFrom has files sent by the kernel.
 func (c *keptConn) ReadFrom(r io.Reader) (int64, error) {
 	c.mu.Lock()
 	c.handled()
 	c.mu.Unlock()
-	return c.Conn.(*net.TCPConn).ReadFrom(r)
+	if conn, ok := c.Conn.(io.ReaderFrom); ok {
+		return conn.ReadFrom(r)
+	}
+	return io.Copy(struct{ io.Writer }{c.Conn}, r)
 }
 
 // The deadlines of a server that has let the connection go are not the next one's.

@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -31,8 +33,11 @@ const (
 // and closes the first, and the kernel resets what waits there to be accepted; so does closing an idle
 // connection on which the next request is already under way. With this wrapper the new socket gets all new
 // connections (on Linux), and the old server's connections that wait, or are between two requests, go over to the
-// new server; idle ones only where there is no TLS. Put it before `tls`.
-type ListenerWrapper struct{}
+// new server. Put it after `tls`: before it, nobody can say where a request ends within what is encrypted, and
+// connections of HTTP/1.1 with TLS are closed as they are without it.
+type ListenerWrapper struct {
+	handshake time.Duration // how long one may take, 0: as long as it likes
+}
 
 // CaddyModule returns the Caddy module information.
 func (ListenerWrapper) CaddyModule() caddy.ModuleInfo {
@@ -51,11 +56,12 @@ func (*ListenerWrapper) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 // Provision has the server tell when its connections are idle.
-func (*ListenerWrapper) Provision(ctx caddy.Context) error {
+func (w *ListenerWrapper) Provision(ctx caddy.Context) error {
 	gates.touch()
 	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		w.handshake = handshakeLimit(server)
 		server.RegisterConnState(func(c net.Conn, state http.ConnState) {
-			if c, ok := c.(*keptConn); ok {
+			if c := keptOf(c); c != nil {
 				c.changed(state)
 			}
 		})
@@ -63,24 +69,42 @@ func (*ListenerWrapper) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// WrapListener takes a socket that was opened. What is no TCP socket stays as it is.
-func (*ListenerWrapper) WrapListener(inner net.Listener) net.Listener {
+// handshakeLimit is how long net/http gives a handshake.
+func handshakeLimit(server *caddyhttp.Server) time.Duration {
+	limit := caddy.Duration(0)
+	for _, d := range []caddy.Duration{server.ReadHeaderTimeout, server.ReadTimeout, server.WriteTimeout} {
+		if d > 0 && (limit == 0 || d < limit) {
+			limit = d
+		}
+	}
+	if limit == 0 { // Caddy fills in its own later
+		return time.Minute
+	}
+	return time.Duration(limit)
+}
+
+// WrapListener takes a socket that was opened. What is no TCP socket, or has a wrapper of this kind already, stays
+// as it is.
+func (w *ListenerWrapper) WrapListener(inner net.Listener) net.Listener {
 	socket := socketOf(inner)
 	if socket == nil {
 		return inner
 	}
-	g := &gate{Listener: inner, socket: socket, key: inner.Addr().String(), arrivals: make(chan arrival), ended: make(chan struct{})}
+	g := &gate{Listener: inner, socket: socket, handshake: w.handshake, key: inner.Addr().String(), arrivals: make(chan arrival), ended: make(chan struct{})}
 	gates.open(g)
 	go g.run()
 	return g
 }
 
-// socketOf finds the TCP socket below what Caddy and other wrappers have put around it, nil for none. Caddy has
-// no way to ask for it.
+// socketOf finds the TCP socket below what Caddy and other wrappers have put around it, nil for none, and for one
+// that has a gate. Caddy has no way to ask for it.
 func socketOf(l net.Listener) *net.TCPListener {
 	for range 10 {
-		if socket, ok := l.(*net.TCPListener); ok {
-			return socket
+		switch l := l.(type) {
+		case *net.TCPListener:
+			return l
+		case *gate:
+			return nil
 		}
 		v := reflect.Indirect(reflect.ValueOf(l))
 		if v.Kind() != reflect.Struct {
@@ -102,12 +126,13 @@ func socketOf(l net.Listener) *net.TCPListener {
 // gate is a socket of one Caddy configuration, and what its server accepts from.
 type gate struct {
 	net.Listener
-	socket   *net.TCPListener
-	key      string       // its address
-	arrivals chan arrival // of its own socket, and of those that it replaces
-	ended    chan struct{}
-	end      sync.Once
-	closing  bool // guarded by gates.mu
+	socket    *net.TCPListener
+	handshake time.Duration
+	key       string       // its address
+	arrivals  chan arrival // of its own socket, and of those that it replaces
+	ended     chan struct{}
+	end       sync.Once
+	closing   bool // guarded by gates.mu
 }
 
 type arrival struct {
@@ -151,7 +176,11 @@ func (g *gate) run() {
 			}
 			break
 		}
-		g.deliver(arrival{conn: conn, err: err})
+		if secure, ok := conn.(*tls.Conn); ok {
+			go g.greet(secure)
+		} else {
+			g.deliver(arrival{conn: conn, err: err})
+		}
 		if passing := net.Error(nil); err != nil && !(errors.As(err, &passing) && passing.Temporary()) { //nolint:staticcheck // as net/http
 			break // the server accepts no more
 		}
@@ -160,13 +189,25 @@ func (g *gate) run() {
 	g.end.Do(func() { close(g.ended) })
 }
 
+// greet shakes hands before the connection is any server's, for one that is shutting down would drop what comes in
+// with it. If that fails, the server finds out by itself, and says why.
+func (g *gate) greet(conn *tls.Conn) {
+	if g.handshake > 0 {
+		_ = conn.SetDeadline(time.Now().Add(g.handshake))
+	}
+	if err := conn.HandshakeContext(context.Background()); err == nil && g.handshake > 0 {
+		_ = conn.SetDeadline(time.Time{})
+	}
+	g.deliver(arrival{conn: conn})
+}
+
 // deliver gives a connection to the server that accepts at the address now.
 func (g *gate) deliver(a arrival) {
 	for {
 		to := gates.newest(g)
 		arrived := a
-		if tcp, ok := a.conn.(*net.TCPConn); ok {
-			arrived.conn = newKeptConn(tcp, to, a.replay)
+		if a.conn != nil {
+			arrived.conn = keep(a.conn, to, a.replay)
 		}
 		select {
 		case to.arrivals <- arrived:
