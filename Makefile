@@ -74,6 +74,16 @@ fuzz: ## Every fuzz target for a minute each; findings stay as seeds (FUZZTIME=1
 faults: whisperpool ## Break backends behind a real proxy, and what clients saw (SHORT=1: under five minutes; PEERS=1: Caddy and HAProxy, too; RUN=REGEX)
 	@PEERS="$(PEERS)" scripts/faults.sh $(if $(SHORT),-short) $(if $(RUN),-run '$(RUN)')
 
+.PHONY: conformance
+conformance: whisper-backend model recordings ## The same requests to whisper-backend and to whisper-server: all of them; half an hour (make test has a part)
+	@$(LIBWHISPER_ENV); $(TEST_ENV); \
+		WHISPERPOOL_CONFORMANCE=whole go test -count=1 -v -timeout 120m -run 'TestConformance|TestSameText|TestDifferences' ./e2e
+
+.PHONY: soak
+soak: whisper-backend model recordings ## Hundreds of requests, an hour of audio, clients that hang up, models swapped, at once; half an hour (SHORT=1: the part that make test has)
+	@$(LIBWHISPER_ENV); $(TEST_ENV); \
+		WHISPERPOOL_SOAK=$(if $(SHORT),short,whole) go test -count=1 -v -timeout 180m -run TestSoak ./e2e
+
 .PHONY: lint
 lint: ## golangci-lint, at the version of tools.mod (its first build takes minutes)
 	@go tool -modfile=tools.mod golangci-lint run
@@ -95,6 +105,14 @@ bench-peers: whisperpool ## The same jobs through whisperpool and other balancer
 bench: whisperpool ## What proxying, 10,000 queued uploads and deciding cost (SHORT=1: coarsely)
 	@go test -run '^$$' -bench . -benchmem ./scheduler
 	@scripts/bench-peers.sh $(if $(SHORT),-short) proxying memory
+
+.PHONY: bench-backend
+bench-backend: whisper-backend model recordings ## whisper-backend's speed beside whisper-server's, on this machine's processors (SHORT=1: coarsely; MODEL=tiny.en: that one alone)
+	@scripts/bench-backend.sh $(if $(SHORT),-short) $(if $(MODEL),-model $(MODEL)) streams
+
+.PHONY: accuracy
+accuracy: whisper-backend model recordings ## What short clips lose and gain with less context, on 1,000 distinct words; hours, goes on where it was stopped
+	@scripts/bench-backend.sh $(if $(MODEL),-model $(MODEL)) accuracy
 
 ##@ Cleaning
 .PHONY: clean
