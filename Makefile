@@ -35,6 +35,10 @@ whisper-backend: libwhisper ## Build the backend with whisper.cpp in it (CUDA=1:
 	@echo "building bin/whisper-backend" >&2
 	@$(LIBWHISPER_ENV); go build -trimpath -tags whispercpp -ldflags '$(LDFLAGS)' -o bin/whisper-backend ./cmd/whisper-backend
 
+.PHONY: release
+release: whisperpool ## Lay out dist/ for other machines, with code for every x86-64 processor (CUDA=1: and for NVIDIA cards)
+	@scripts/release.sh '$(VERSION)'
+
 ##@ Getting
 .PHONY: libwhisper
 libwhisper: ## Build whisper.cpp as a library, once (CUDA=1: for NVIDIA cards)
@@ -106,6 +110,11 @@ bench: whisperpool ## What proxying, 10,000 queued uploads and deciding cost (SH
 	@go test -run '^$$' -bench . -benchmem ./scheduler
 	@scripts/bench-peers.sh $(if $(SHORT),-short) proxying memory
 
+.PHONY: gpu-check
+gpu-check: export CUDA = $(if $(DRY),0,1)
+gpu-check: build model recordings ## On a machine with an NVIDIA GPU: tests, streams beside whisper-server, short clips, MPS slices (DRY=1: try the script on the CPU)
+	@DRY='$(or $(DRY),0)' scripts/gpu-check.sh
+
 .PHONY: bench-backend
 bench-backend: whisper-backend model recordings ## whisper-backend's speed beside whisper-server's, on this machine's processors (SHORT=1: coarsely; MODEL=tiny.en: that one alone)
 	@scripts/bench-backend.sh $(if $(SHORT),-short) $(if $(MODEL),-model $(MODEL)) streams
@@ -117,7 +126,7 @@ accuracy: whisper-backend model recordings ## What short clips lose and gain wit
 ##@ Cleaning
 .PHONY: clean
 clean: ## Remove what was built in the tree; the cache stays
-	@rm -rf bin run
+	@rm -rf bin run dist
 
 .PHONY: help
 help: ## Print this
