@@ -15,3 +15,10 @@ export WHISPERPOOL_OPENAI_PYTHON='$(./test-tools.sh)/bin/python'
 # Several whisper.cpp share these cores: a thread that waits must sleep, not spin.
 export OMP_WAIT_POLICY=passive
 END
+# A CUDA build of the same source, if there is one: it takes hours, so none is made for tests.
+for build in "$cache"/libwhisper/*-cuda-*/BUILD; do
+    if grep -qxF "$(grep '^tree ' "$prefix/BUILD")" "$build" 2>/dev/null; then
+        printf "export WHISPERPOOL_TEST_CUDA='%s'\n" "$(dirname "$build")/lib"
+        break
+    fi
+done

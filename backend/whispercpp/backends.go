@@ -19,6 +19,7 @@ import (
 // loadBackends makes ggml ready for its first use: whisper.cpp loads no backend by itself and ends
 // the process without one. Only the first call does anything. The error is one sentence.
 var loadBackends = sync.OnceValue(func() error {
+	routeLog() // ggml tells what it loads
 	folder, ok := libraryFolder()
 	if !ok {
 		return nil // linked into the binary, backends included

@@ -15,7 +15,6 @@ func Device(mode string, number int) (DeviceFound, error) {
 // openDevice loads ggml's backends and picks the device. Where no GPU is to be used, nothing of CUDA
 // is touched.
 func openDevice(mode string, number int) (device, error) {
-	routeLog()
 	if err := loadBackends(); err != nil {
 		return device{}, err
 	}
