@@ -10,3 +10,6 @@ func (s *Server) UploadsUnderWay() int { return int(s.uploads.Load()) }
 
 // UploadsMax is how many may be.
 const UploadsMax = uploadsMax
+
+// SetTendEvery has the server look more often whether slots or models should come or go.
+func (s *Server) SetTendEvery(d time.Duration) { s.tendEvery = d }

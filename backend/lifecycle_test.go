@@ -24,9 +24,18 @@ type running struct {
 
 func run(t *testing.T, cfg backend.Config, load func() (backend.Transcriber, error)) running {
 	t.Helper()
+	return runEvery(t, 0, cfg, load)
+}
+
+// runEvery runs a server that looks after its slots and models so often; 0: as it does by itself.
+func runEvery(t *testing.T, every time.Duration, cfg backend.Config, load func() (backend.Transcriber, error)) running {
+	t.Helper()
 	s, err := backend.New(cfg, nil)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if every > 0 {
+		s.SetTendEvery(every)
 	}
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

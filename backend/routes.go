@@ -122,7 +122,7 @@ func (s *Server) entry(m Model) model {
 }
 
 func (s *Server) serveModels(w http.ResponseWriter, r *http.Request) {
-	if _, refusal := s.loaded(); refusal != nil {
+	if refusal := s.loaded(); refusal != nil {
 		s.refuse(w, r, refusal, false)
 		return
 	}
@@ -135,27 +135,24 @@ func (s *Server) serveModels(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) serveModel(w http.ResponseWriter, r *http.Request) {
-	_, refusal := s.loaded()
-	var m Model
-	if refusal == nil {
-		id := strings.TrimPrefix(r.URL.Path, modelPrefix)
-		known := false
-		if m, known = s.shelf.find(id); !known || id == "" {
-			refusal = s.shelf.unknown(id)
-		}
-	}
-	if refusal != nil {
+	if refusal := s.loaded(); refusal != nil {
 		s.refuse(w, r, refusal, false)
+		return
+	}
+	id := strings.TrimPrefix(r.URL.Path, modelPrefix)
+	m, known := s.shelf.find(id)
+	if !known || id == "" {
+		s.refuse(w, r, s.shelf.unknown(id), false)
 		return
 	}
 	writeJSON(w, http.StatusOK, s.entry(m))
 }
 
-// loaded is the device, or the refusal while there is none: a list without models, or one that
-// cannot be used yet, would be taken for an answer.
-func (s *Server) loaded() (*device, *transcript.Error) {
-	if d := s.device.Load(); d != nil {
-		return d, nil
+// loaded refuses while the first model is being loaded: a list without models, or one that cannot be
+// used yet, would be taken for an answer.
+func (s *Server) loaded() *transcript.Error {
+	if s.device.Load() != nil {
+		return nil
 	}
-	return nil, s.loading()
+	return s.loading()
 }
