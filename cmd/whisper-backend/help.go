@@ -6,22 +6,28 @@ import (
 	"strings"
 )
 
-const helpHead = `whisper-backend serves one whisper model on one GPU (or on the CPU) over HTTP.
+const helpHead = `whisper-backend serves whisper models on one GPU (or on the CPU) over HTTP.
 
 Usage:
-  whisper-backend --model PATH [flags]       serve a ggml model with whisper.cpp
+  whisper-backend --model PATH [flags]       serve ggml models with whisper.cpp
   whisper-backend --engine emulator [flags]  serve made-up texts with a GPU's timing
   whisper-backend convert DIR OUT            turn a faster-whisper model into a ggml file
 
 It answers
   POST /v1/audio/transcriptions, /v1/audio/translations   as OpenAI's API does
-  POST /inference                                         as whisper.cpp's server does
-  GET  /v1/models, /v1/models/{id}, /health, /load-report, /metrics
+  POST /inference, /load                                  as whisper.cpp's server does
+  POST /asr, /detect-language                             as whisper-asr-webservice does
+  GET  /v1/models, /v1/models/{id}, /health, /status, /load-report, /metrics
+
+SIGTERM and Ctrl-C let jobs finish, SIGHUP reads the API keys again. With systemd it is a service
+of Type=notify, ready when the default model is loaded.
 `
 
 const helpFoot = `
 Examples:
-  whisper-backend --model ggml-base.bin --listen :8000
+  whisper-backend --model ggml-base.bin --listen :8000 --api-key-file keys
+  whisper-backend --model ggml-base.bin --models-dir /var/lib/whisper --memory-max 8GiB
+  whisper-backend --model ggml-large-v3.bin --gpu 1 --listen 127.0.0.1:8001 --max-slots 6
   whisper-backend --model ggml-large-v3.bin --gpu required --gpu-class A10G --slots 4
   whisper-backend --engine emulator --emulate-class H100 --emulate-model large-v3
 `
@@ -39,7 +45,7 @@ func help() string {
 			f := o.flags.Lookup(name)
 			value, text := flag.UnquoteUsage(f)
 			text = strings.TrimPrefix(text, value+" ")
-			if f.DefValue != "" && value != "" {
+			if f.DefValue != "" && f.DefValue != "0s" && value != "" {
 				text += fmt.Sprintf(" (default %s)", defaultOf(f))
 			}
 			fmt.Fprintf(&w, "  --%s\n%s", strings.TrimSpace(name+" "+value), wrapped(text, "      ", helpWidth))

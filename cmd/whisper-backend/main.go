@@ -1,4 +1,4 @@
-// Command whisper-backend serves one whisper model on one GPU over HTTP; see --help.
+// Command whisper-backend serves whisper models on one GPU over HTTP; see --help.
 package main
 
 import (
@@ -23,6 +23,7 @@ const (
 )
 
 func main() {
+	waitPassively()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
