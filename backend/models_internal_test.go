@@ -407,6 +407,29 @@ func TestShutdownEndsALoad(t *testing.T) {
 	})
 }
 
+// The limit of memory holds for slots, too.
+func TestSlotsTakeMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newShelfLibrary("base")
+		l.models[0].SlotBytes = 50
+		s := shelved(t, Config{MinSlots: 1, MaxSlots: 8, MemoryMax: 275}, l)
+		e := l.open["base"]
+		s.shelf.keepSlots(8)
+		if got := s.slots.now(); got != 4 || e.slots.Load() != 4 { // 100 that it takes, and three times 50 more
+			t.Errorf("%d slots, the engine has %d", got, e.slots.Load())
+		}
+		s.shelf.keepSlots(8)
+		if n := e.resizes.Load(); n != 1 {
+			t.Errorf("resized %d times", n)
+		}
+		s.shelf.keepSlots(2)
+		if got := s.slots.now(); got != 2 || e.slots.Load() != 2 {
+			t.Errorf("%d slots, the engine has %d", got, e.slots.Load())
+		}
+		_ = s.shelf.shut()
+	})
+}
+
 func TestKeepingSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newShelfLibrary("base", "large")

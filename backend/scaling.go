@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"time"
 )
@@ -90,17 +91,61 @@ func (sh *shelf) keepSlots(want int) {
 		d.cannot = d.cannot && !changed
 		info := d.engine.Info()
 		if info.Slots > want || info.Slots < want && !d.cannot {
-			if err := d.engine.Resize(want); err != nil {
+			if err := sh.resize(d, info.Slots, want); err != nil {
 				d.cannot = true
 				sh.server.log.Warn("not as many slots as wanted", "model", d.info.Model, "wanted", want, "error", err)
 			}
 			info = d.engine.Info()
 		}
-		d.free.Store(int64(info.DeviceFree))
+		sh.weigh(d, info)
 		slots.setLimit(&d.lane, min(info.Slots, want))
 		open = max(open, min(info.Slots, want))
 	}
 	if open > 0 { // nothing is loaded: as many as the next model will have
 		slots.resize(open)
+	}
+}
+
+// resize makes or frees slots of a model, as many as are within the limit of memory.
+func (sh *shelf) resize(d *device, now, want int) error {
+	n := want
+	if each := sh.slotBytes(d.info.Model); each > 0 && want > now {
+		sh.mu.Lock()
+		left := sh.memoryMax
+		for _, other := range sh.devices {
+			left -= other.bytes
+		}
+		sh.mu.Unlock()
+		n = now + int(min(int64(want-now), max(0, left)/each))
+	}
+	if n != now {
+		if err := d.engine.Resize(n); err != nil {
+			return err
+		}
+	}
+	if n < want {
+		return fmt.Errorf("the memory that models may take is enough for %d slots", n)
+	}
+	return nil
+}
+
+// slotBytes is about what a slot of a model takes, 0 where that is not known.
+func (sh *shelf) slotBytes(id string) int64 {
+	for _, m := range sh.known() {
+		if m.ID == id {
+			return m.SlotBytes
+		}
+	}
+	return 0
+}
+
+// weigh takes down how much memory a model has now.
+func (sh *shelf) weigh(d *device, info EngineInfo) {
+	d.free.Store(int64(info.DeviceFree)) //nolint:gosec // no device has 2^63 bytes
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if info.Bytes > 0 {
+		d.bytes = int64(info.Bytes) //nolint:gosec // likewise
+		sh.sizes[d.info.Model] = d.bytes
 	}
 }
