@@ -80,6 +80,7 @@ const unloadAfterDefault = 10 * time.Minute
 // Limits that operators have no reason to choose.
 const (
 	uploadStall     = 60 * time.Second // longest pause within an upload
+	uploadRateMin   = 1 << 10          // bytes a second that an upload must come at after that time, on average
 	answerStall     = 60 * time.Second // longest time for a client to take its answer
 	uploadMemory    = 32 << 20         // an upload up to this size is held in memory,
 	uploadMemoryAll = 256 << 20        // if all of them together are not larger than this

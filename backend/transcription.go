@@ -122,7 +122,7 @@ func (s *Server) wanted(p transcript.Params) string {
 	if p.API == transcript.OpenAI {
 		return p.Model
 	}
-	if _, known := s.shelf.find(p.Model); !known {
+	if _, known := s.shelf.find(p.Model); !known || transcript.MeansDefault(p.Model) {
 		return ""
 	}
 	return p.Model

@@ -241,26 +241,46 @@ func (s *Server) uploadRefusal(err error) *transcript.Error {
 			Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: "upload_stalled",
 			Message: fmt.Sprintf("No byte of the upload came for %v.", s.stall),
 		}
+	case errors.Is(err, errSlow):
+		return &transcript.Error{
+			Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: "upload_stalled",
+			Message: fmt.Sprintf("The upload came slower than %d bytes a second.", uploadRateMin),
+		}
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.As(err, &network):
 		return transcript.Invalid("file", codeIncomplete, "The upload ended before the form did; it was cut short on the way.")
 	}
 	return transcript.Invalid("", "invalid_form", "The body is not well-formed multipart/form-data.")
 }
 
-// steadyBody is a body that fails when its client pauses for too long, however long it is in all.
+// steadyBody is a body that fails when its client pauses for too long, or sends so little that it
+// must be there to hold a place, however long it is in all.
 type steadyBody struct {
 	from    io.Reader
 	control *http.ResponseController
 	stall   time.Duration
 	set     time.Time // when the deadline was last moved
+	begun   time.Time
+	read    int64
 }
 
+// errSlow is the end of an upload that comes slower than uploadRateMin.
+var errSlow = errors.New("the upload is too slow")
+
 func (b *steadyBody) Read(p []byte) (int, error) {
-	if now := time.Now(); now.Sub(b.set) > b.stall/60 { // moving it costs a lock and a timer
+	now := time.Now()
+	if b.begun.IsZero() {
+		b.begun = now
+	}
+	if took := now.Sub(b.begun); took > b.stall && float64(b.read) < took.Seconds()*uploadRateMin {
+		return 0, errSlow
+	}
+	if now.Sub(b.set) > b.stall/60 { // moving it costs a lock and a timer
 		_ = b.control.SetReadDeadline(now.Add(b.stall)) // a connection without deadlines still works
 		b.set = now
 	}
-	return b.from.Read(p)
+	n, err := b.from.Read(p)
+	b.read += int64(n)
+	return n, err
 }
 
 // done lifts the deadline, which would else end the request while it is worked on.
