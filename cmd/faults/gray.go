@@ -11,8 +11,8 @@ import (
 const grayCriterion = "while it is slow: p99 at most 1.3 x base, under 1 % of picks, none longer than 4 x the longest job; after: at least 80 % of its fair share within 90 s"
 
 var grayOnes = []scenario{
-	{ID: "6+7", Name: "gray: one card 20 x slower for 5 minutes, then well", Theme: breakers, Peers: true, Long: true, Criterion: grayCriterion, Run: gray(setup{}, 5*time.Minute)},
-	{ID: "6+7h", Name: "the same with hedging", Theme: breakers, Long: true, Criterion: grayCriterion, Run: gray(setup{pool: "hedge on"}, 5*time.Minute)},
+	{ID: "6+7", Name: "gray: one card 20 x slower for 5 minutes, then well", Theme: breakers, Peers: true, Beside: true, Criterion: grayCriterion, Run: gray(setup{}, 5*time.Minute)},
+	{ID: "6+7h", Name: "the same with hedging", Theme: breakers, Beside: true, Criterion: grayCriterion, Run: gray(setup{pool: "hedge on"}, 5*time.Minute)},
 }
 
 // gray slows one card of sixteen, in real time: what is measured hangs on limits of ten seconds.

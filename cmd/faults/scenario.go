@@ -22,6 +22,9 @@ type scenario struct {
 	Alone bool
 	// Long ones are begun first.
 	Long bool
+	// Beside: it goes on beside those that are to be alone, since it takes minutes, next to no processor time, and is
+	// judged by seconds.
+	Beside bool
 	// Run says what was measured and whether the criterion was held. An error means that it could not
 	// be measured, which is not held either; errSkipped that something it needs is not there.
 	Run func(ctx context.Context, e *env) (measured string, held bool, err error)
@@ -148,10 +151,15 @@ func (r *run) all(ctx context.Context, chosen []scenario, kinds []frontKind) {
 // tasks runs some, a few side by side, then those that have to be alone.
 func (r *run) tasks(ctx context.Context, all []task, jobs int) {
 	var together, alone []task
+	var beside sync.WaitGroup
+	defer beside.Wait()
 	for _, t := range all {
-		if t.Alone {
+		switch {
+		case t.Beside:
+			beside.Go(func() { r.note(r.one(ctx, t)) })
+		case t.Alone:
 			alone = append(alone, t)
-		} else {
+		default:
 			together = append(together, t)
 		}
 	}
