@@ -13,8 +13,8 @@ import (
 
 // Handler serves transcriptions from a pool of whisper servers. It takes POST
 // /v1/audio/transcriptions and /v1/audio/translations as OpenAI's API has them and /inference as
-// whisper.cpp's server has it, and answers GET /v1/models, /v1/models/{id} and /health. All other
-// paths, and OPTIONS, go to the next handler.
+// whisper.cpp's server has it, /asr and /detect-language as whisper-asr-webservice has them, and answers
+// GET /v1/models, /v1/models/{id}, /status and /health. All other paths, and OPTIONS, go to the next handler.
 //
 // Uploads are spooled, then queued, and each is sent to the backend that is expected to finish it
 // first. When a backend fails before it has answered, another one is tried.
@@ -130,6 +130,9 @@ var methods = map[string]string{
 	"/v1/audio/transcriptions": http.MethodPost,
 	"/v1/audio/translations":   http.MethodPost,
 	"/inference":               http.MethodPost,
+	"/asr":                     http.MethodPost,
+	"/detect-language":         http.MethodPost,
+	"/status":                  http.MethodGet,
 	"/v1/models":               http.MethodGet,
 	"/health":                  http.MethodGet,
 }
@@ -162,16 +165,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return nil
 	}
 	switch r.URL.Path {
-	case "/v1/audio/transcriptions":
-		h.serve(w, r, pool, transcript.OpenAI, transcript.Transcribe)
-	case "/v1/audio/translations":
-		h.serve(w, r, pool, transcript.OpenAI, transcript.Translate)
-	case "/inference":
-		h.serve(w, r, pool, transcript.WhisperServer, transcript.Transcribe)
 	case "/health":
 		serveHealth(w, r, pool)
+	case "/status":
+		serveStatus(w)
 	default:
-		h.serveModels(w, r, pool, model)
+		if d, takesAudio := dialects[r.URL.Path]; takesAudio {
+			h.serve(w, r, pool, d)
+		} else {
+			h.serveModels(w, r, pool, model)
+		}
 	}
 	return nil
 }

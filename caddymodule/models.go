@@ -29,11 +29,11 @@ type entry struct {
 	models []string // nil: any
 	told   bool     // models is known to hold
 	can    map[string]upstream.Can
-	plain  bool // its kind is not known to decode more than whisper.cpp does by itself
+	lacks  scheduler.Capability // what its kind is not known to be able to do, whatever the model
 }
 
 func (c *catalogue) add(m *member) {
-	e := entry{models: m.target.config.Models, told: m.target.config.Models != nil, plain: plain(m.kind)}
+	e := entry{models: m.target.config.Models, told: m.target.config.Models != nil, lacks: lacks(m.kind)}
 	if m.report != nil {
 		e.can = m.report.Can
 		if !e.told {
@@ -70,15 +70,23 @@ func (e *entry) able(model string) scheduler.Capability {
 	if !ok {
 		can = upstream.CanByName(model)
 	}
-	if e.plain {
-		return capability(can)
-	}
-	return capability(can) | scheduler.CanContainers
+	return (capability(can) | scheduler.CanContainers | scheduler.CanSpeakers) &^ e.lacks
 }
 
-// plain tells whether the kind is not known to decode every kind of audio file. One that is not found
-// out yet may be any.
-func plain(kind upstream.Kind) bool { return kind != nil && !kind.DecodesAll() }
+// lacks are the capabilities that a kind is not known to have. One that is not found out yet may have all.
+func lacks(kind upstream.Kind) scheduler.Capability {
+	var lacking scheduler.Capability
+	if kind == nil {
+		return 0
+	}
+	if !kind.DecodesAll() {
+		lacking |= scheduler.CanContainers
+	}
+	if !kind.TellsSpeakers() {
+		lacking |= scheduler.CanSpeakers
+	}
+	return lacking
+}
 
 // containers is what a job needs for its kind of audio file: nothing where every backend decodes it, nor
 // where none is known to, for then whoever serves the model has to say.
@@ -113,8 +121,8 @@ func capability(can upstream.Can) scheduler.Capability {
 // resolve finds the model that a client means: 1. an alias's, 2. one that exists by that name, 3. the
 // default, for the names that stand for it. It is "" where the backends have no names for theirs.
 func (h *Handler) resolve(c *catalogue, api transcript.API, asked string) (string, *transcript.Error) {
-	if api == transcript.WhisperServer {
-		asked = "" // as whisper-server, which has one model and ignores the field
+	if api == transcript.WhisperServer || api == transcript.ASR {
+		asked = "" // as whisper-server, which has one model and ignores the field, and whisper-asr-webservice
 	}
 	if model, ok := h.Aliases[asked]; ok {
 		return h.configured(c, model, "alias "+quoted(asked)+" stands for the model "+model)

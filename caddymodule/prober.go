@@ -113,6 +113,10 @@ func (m *member) probe(ctx context.Context) {
 	if ctx.Err() != nil {
 		return // the pool or the backend's place in it has ended
 	}
+	if outOfFiles(found.err) {
+		tellOutOfFiles(m.pool.log(), "checking a backend's health")
+		return // which says nothing of it
+	}
 	var slow net.Error
 	if m.running.Load() > 0 && errors.As(found.err, &slow) && slow.Timeout() {
 		// Some servers answer nothing while they work (whisper-server with its threads busy): that
@@ -194,10 +198,10 @@ func (m *member) load(found finding) scheduler.Load {
 	load := scheduler.Load{Instance: found.report.Instance, Slots: found.report.Slots, Models: found.report.Models}
 	load.Can = map[string]scheduler.Capability{}
 	for _, model := range slices.Concat(m.target.config.Models, found.report.Models) {
-		load.Can[model] = (&entry{can: found.report.Can, plain: plain(found.kind)}).able(model)
+		load.Can[model] = (&entry{can: found.report.Can, lacks: lacks(found.kind)}).able(model)
 	}
-	if plain(found.kind) { // of others everything is assumed that is not told
-		load.Can[""] = (&entry{plain: true}).able("")
+	if lacking := lacks(found.kind); lacking != 0 { // of others everything is assumed that is not told
+		load.Can[""] = (&entry{lacks: lacking}).able("")
 	}
 	return load
 }

@@ -4,14 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/whisperpool/whisperpool/audio"
 	"github.com/whisperpool/whisperpool/dispatcher"
@@ -27,6 +25,7 @@ const queueFullRetry = 5 * time.Second
 type transcription struct {
 	handler   *Handler
 	pool      *Pool
+	dialect   dialect
 	requestID string
 	arrived   time.Time
 	uploaded  time.Duration // from arrival to the body's end
@@ -36,6 +35,7 @@ type transcription struct {
 	request   upstream.Request
 	trial     bool          // nobody's: there is no client, handler or upload
 	taken     chan struct{} // closed once there is an answer; nil where nobody waits for that alone
+	stream    *stream       // to a client that wants its answer piece by piece; else nil
 
 	// Attempts write these; they may run side by side.
 	problem atomic.Pointer[transcript.Error]
@@ -52,6 +52,15 @@ type answer struct {
 
 // answered takes in the answer of the attempt that has committed. There is one.
 func (t *transcription) answered(a dispatcher.Attempt, v upstream.Verdict, service time.Duration) {
+	if v.Answer.Stream != nil {
+		outcome := t.passOn(context.Background(), a, v, time.Now().Add(-service))
+		t.stream.ended.Store(&outcome)
+		return
+	}
+	t.settleOn(a, v, service)
+}
+
+func (t *transcription) settleOn(a dispatcher.Attempt, v upstream.Verdict, service time.Duration) {
 	t.answer.Store(&answer{v.Answer, a.Dispatch, v.Emulator, service})
 	if t.taken != nil {
 		close(t.taken)
@@ -63,8 +72,8 @@ func (t *transcription) refused(problem *transcript.Error) { t.problem.Store(pro
 // serve takes a transcription in, has it done, and answers. In order: 1. what can be refused unread,
 // 2. the upload, 3. what it asks for, 4. the queue and the attempts, 5. the answer. A slow upload so
 // holds no slot.
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request, pool *Pool, api transcript.API, task transcript.Task) {
-	t := &transcription{handler: h, pool: pool, requestID: requestID(r), arrived: time.Now()}
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, pool *Pool, d dialect) {
+	t := &transcription{handler: h, pool: pool, dialect: d, requestID: requestID(r), arrived: time.Now()}
 	w.Header().Set("X-Request-Id", t.requestID)
 
 	boundary, problem := t.precheck(r) // 1
@@ -74,11 +83,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, pool *Pool, api 
 	}
 	limits := pool.limits.Load()
 	file := &spool{account: &pool.uploads, memory: h.Upload.Memory, bytesMax: limits.bytes, dir: h.Upload.Spool}
-	defer file.Close()
 	t.file = file
+	defer func() { t.file.Close() }()
 	b := &body{r: newPacer(pool.closing, w, r.Body, slowest), most: h.Upload.MaxSize, allow: -1}
 	stop := t.hurry(w)
-	form, err := readForm(b, boundary, file) // 2
+	form, err := readForm(b, boundary, d.file, file) // 2
 	stop()
 	t.uploaded = time.Since(t.arrived)
 	if err != nil {
@@ -89,12 +98,20 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, pool *Pool, api 
 		t.refuseUpload(w, r, b, err)
 		return
 	}
-	job, problem := t.prepare(r, form, api, task) // 3
+	job, problem := t.prepare(r, form) // 3
 	if problem != nil {
 		t.refuse(w, r, b, problem)
 		return
 	}
-	t.finish(w, r, b, t.run(r.Context(), job)) // 4, 5
+	ctx := r.Context()
+	if t.request.Params.Stream {
+		var leave context.CancelFunc
+		ctx, leave = context.WithCancel(ctx)
+		defer leave()
+		t.stream = t.newStream(w, leave)
+		defer t.stream.end(nil) // also when an attempt panicked
+	}
+	t.finish(w, r, b, t.run(ctx, job)) // 4, 5
 }
 
 func (t *transcription) run(ctx context.Context, job scheduler.Job) scheduler.Settle {
@@ -179,7 +196,7 @@ func (t *transcription) precheck(r *http.Request) (boundary string, problem *tra
 }
 
 // prepare finds out what the request asks for and what it costs.
-func (t *transcription) prepare(r *http.Request, form *upload, api transcript.API, task transcript.Task) (scheduler.Job, *transcript.Error) {
+func (t *transcription) prepare(r *http.Request, form *upload) (scheduler.Job, *transcript.Error) {
 	var job scheduler.Job
 	if form.file == nil {
 		return job, form.missingFile()
@@ -187,26 +204,29 @@ func (t *transcription) prepare(r *http.Request, form *upload, api transcript.AP
 	if t.pool.poisons.has(form.file, time.Now()) {
 		return job, poisonous()
 	}
-	params, problem := transcript.ParseForm(api, task, form.fields, transcript.Limits{})
+	params, problem := t.dialect.params(r, form)
 	if problem != nil {
 		return job, problem
 	}
-	info, problem := probe(form)
+	info, problem := probe(form, params)
 	if problem != nil {
 		return job, problem
 	}
-	if t.model, problem = t.resolve(r.Context(), api, params); problem != nil {
+	file := upstream.File{Name: form.fileName, ContentType: form.contentType, Size: form.file.size, Open: form.file.Open}
+	if params.API == transcript.ASR {
+		if file, info, problem = t.asrFile(r.Context(), form, params, info); problem != nil {
+			return job, problem
+		}
+	}
+	if t.model, problem = t.resolve(r.Context(), params); problem != nil {
 		return job, problem
 	}
-	t.request = upstream.Request{
-		Params: params, AudioSeconds: info.Seconds,
-		File: upstream.File{Name: form.fileName, ContentType: form.contentType, Size: form.file.size, Open: form.file.Open},
-	}
+	t.request = upstream.Request{Params: params, AudioSeconds: info.Seconds, File: file}
 	if info.Estimated {
 		t.request.AudioSeconds = 0 // it goes into answers, where a guess has no place
 	}
 	job = scheduler.Job{
-		Model: t.model, AudioSeconds: info.Seconds, SizeGuessed: info.Estimated, Bytes: form.file.size,
+		Model: t.model, AudioSeconds: info.Seconds, SizeGuessed: info.Estimated, Bytes: t.file.size,
 		Priority: t.handler.priority(r), Tenant: t.tenant,
 	}
 	if job.Needs, problem = t.needs(params); problem != nil {
@@ -224,7 +244,10 @@ func (t *transcription) prepare(r *http.Request, form *upload, api transcript.AP
 }
 
 // probe tells the upload's length. Where its header doesn't, it is guessed.
-func probe(form *upload) (audio.Info, *transcript.Error) {
+func probe(form *upload, params transcript.Params) (audio.Info, *transcript.Error) {
+	if params.PCM {
+		return probePCM(form)
+	}
 	info, err := audio.Probe(form.file, form.file.size)
 	var own *spoolError
 	switch {
@@ -234,20 +257,20 @@ func probe(form *upload) (audio.Info, *transcript.Error) {
 	default:
 		message := err.Error()
 		if form.fileName == "" {
-			message += "; the field has no file name, was it meant to be a file? (in curl: -F file=@audio.wav)"
+			message += fmt.Sprintf("; the field has no file name, was it meant to be a file? (in curl: -F %s=@audio.wav)", form.field)
 		}
-		return info, transcript.Invalid("file", "invalid_file", "%s", message)
+		return info, transcript.Invalid(form.field, "invalid_file", "%s", message)
 	}
 	return believe(info, form.file.size), nil
 }
 
 // resolve finds the model that is meant. A request that comes before the backends have been asked
 // waits for that, within limits.
-func (t *transcription) resolve(ctx context.Context, api transcript.API, params transcript.Params) (string, *transcript.Error) {
+func (t *transcription) resolve(ctx context.Context, params transcript.Params) (string, *transcript.Error) {
 	var model string
 	var problem *transcript.Error
 	t.pool.await(ctx, firstProbeWait, func(c *catalogue) bool {
-		model, problem = t.handler.resolve(c, api, params.Model)
+		model, problem = t.handler.resolve(c, params.API, params.Model)
 		// The only model there is may not be the only one for long.
 		lasting := t.handler.DefaultModel != "" || t.handler.Aliases[params.Model] != "" || c.has(params.Model)
 		return c.pending == 0 || problem == nil && lasting
@@ -276,6 +299,11 @@ func (t *transcription) needs(params transcript.Params) (scheduler.Capability, *
 			return 0, t.cannot("timestamp_granularities", "give the times of words")
 		}
 	}
+	if params.Diarize || params.TinyDiarize {
+		if needs |= scheduler.CanSpeakers; !c.able(t.model, needs) {
+			return 0, t.cannot("diarize", "tell speakers apart")
+		}
+	}
 	return needs, nil
 }
 
@@ -290,47 +318,4 @@ func requestID(r *http.Request) string {
 		return rand.Text()
 	}
 	return id
-}
-
-// finish answers as the job ended.
-func (t *transcription) finish(w http.ResponseWriter, r *http.Request, b *body, s scheduler.Settle) {
-	header := w.Header()
-	if s.Backend != "" {
-		header.Set("X-Whisperpool-Backend", string(s.Backend))
-	}
-	header.Set("X-Whisperpool-Queue-Ms", strconv.FormatInt(s.Waited.Milliseconds(), 10))
-	header.Set("X-Whisperpool-Attempts", strconv.Itoa(s.Attempts))
-	answer := t.answer.Load()
-	timing := "upload;dur=" + milliseconds(t.uploaded) + ", queue;dur=" + milliseconds(s.Waited)
-	if answer != nil {
-		timing += ", service;dur=" + milliseconds(answer.service)
-	}
-	header.Set("Server-Timing", timing)
-	queueSeconds.WithLabelValues(t.pool.name).Observe(s.Waited.Seconds())
-
-	switch {
-	case s.Reason == scheduler.Served && answer != nil:
-		t.count(s.Reason.String())
-		if answer.emulated {
-			header.Set("X-Whisperpool-Emulator", "true") // or somebody would take it for what was said
-		}
-		header.Set("Content-Type", answer.ContentType)
-		header.Set("Content-Length", strconv.Itoa(len(answer.Body)))
-		w.WriteHeader(http.StatusOK)
-		_, _ = w.Write(answer.Body) // the client may be gone
-	case s.Reason == scheduler.ClientGone && r.Context().Err() == nil && t.pool.closing.Err() != nil:
-		t.refuse(w, r, b, shutDown()) // its grace period has ended, not the client's patience
-	case s.Reason == scheduler.ClientGone:
-		t.count(s.Reason.String())
-		w.WriteHeader(statusClientClosed)
-	default:
-		t.count(s.Reason.String())
-		problem := t.settled(s)
-		t.logRefusal(problem, zap.String("backend", string(s.Backend)), zap.Int("attempts", s.Attempts), zap.Duration("waited", s.Waited))
-		t.handler.refuse(w, r, b, problem)
-	}
-}
-
-func milliseconds(d time.Duration) string {
-	return strconv.FormatFloat(float64(d)/float64(time.Millisecond), 'f', 1, 64)
 }

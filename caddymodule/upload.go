@@ -30,6 +30,7 @@ const (
 
 // upload is a request's form with its file.
 type upload struct {
+	field       string // the one that has the file
 	fields      map[string][]string
 	file        *spool
 	fileName    string // as the client wrote it; never logged
@@ -126,8 +127,8 @@ func tooLarge(limit int64) *transcript.Error {
 }
 
 // readForm takes in the whole body: fields into memory, the file into the spool.
-func readForm(b *body, boundary string, file *spool) (*upload, error) {
-	u := &upload{fields: map[string][]string{}}
+func readForm(b *body, boundary, field string, file *spool) (*upload, error) {
+	u := &upload{field: field, fields: map[string][]string{}}
 	file.enter()
 	flow := &inflow{r: b.r}
 	b.r = flow
@@ -161,9 +162,9 @@ func readForm(b *body, boundary string, file *spool) (*upload, error) {
 func (u *upload) take(part *multipart.Part, file *spool) error {
 	name := part.FormName()
 	switch {
-	case name == "file":
+	case name == u.field:
 		if u.file != nil {
-			return badForm("the form has more than one field named file")
+			return badForm("the form has more than one field named %s", u.field)
 		}
 		u.file, u.fileName, u.contentType = file, lastOf(part.FileName(), nameMax), lastOf(part.Header.Get("Content-Type"), nameMax)
 		_, err := file.ReadFrom(part)
@@ -210,9 +211,9 @@ func lastOf(s string, n int) string { return strings.Clone(s[max(0, len(s)-n):])
 // missingFile says what is wrong with a form without a file.
 func (u *upload) missingFile() *transcript.Error {
 	if u.stranger != nil {
-		return transcript.Invalid("file", "missing_file", "the audio must be in a field named file; this form has a file named %s", quoted(*u.stranger))
+		return transcript.Invalid(u.field, "missing_file", "the audio must be in a field named %s; this form has a file named %s", u.field, quoted(*u.stranger))
 	}
-	return transcript.Invalid("file", "missing_file", "the form has no field named file with the audio in it")
+	return transcript.Invalid(u.field, "missing_file", "the form has no field named %s with the audio in it", u.field)
 }
 
 // badFormError is a form that is not as it should be.

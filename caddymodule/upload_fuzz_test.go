@@ -28,7 +28,7 @@ func FuzzForm(f *testing.F) {
 		acc := new(account)
 		kept := &spool{account: acc, memory: 16 << 10, bytesMax: 64 << 10, dir: dir}
 		b := &body{r: bytes.NewReader(text), most: int64(most), allow: -1}
-		u, err := readForm(b, "x", kept)
+		u, err := readForm(b, "x", "file", kept)
 		switch {
 		case err == nil && int64(len(text)) > int64(most):
 			t.Errorf("%d bytes were taken, %d are allowed", len(text), most)

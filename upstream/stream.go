@@ -71,7 +71,7 @@ func readStream(resp *http.Response, limit int64) (Verdict, error) {
 	first, err := s.events.Next()
 	if err == nil {
 		s.first = &first
-		answer := Answer{ContentType: transcript.StreamType, Stream: s}
+		answer := Answer{ContentType: transcript.StreamType, Stream: s, Words: s.Words()}
 		if seconds, err := strconv.ParseFloat(resp.Header.Get("X-Whisperpool-Audio-Seconds"), 64); err == nil && seconds > 0 && seconds < 1e9 {
 			answer.AudioSeconds = seconds
 		}

@@ -44,8 +44,8 @@ type Answer struct {
 	Doubtful bool
 	// Words: the answer has words.
 	Words bool
-	// Stream is the answer where it is still being made, and its first event is there; ContentType and
-	// AudioSeconds hold, the rest does not. It must be closed.
+	// Stream is the answer where it is still being made, and its first event is there. Body is empty then,
+	// and Words is of that event. It must be closed.
 	Stream *Stream
 }
 
