@@ -49,6 +49,9 @@ func TestSpoolsToFile(t *testing.T) {
 		}
 	}
 	for _, got := range append(good.requests(), bad.requests()...) {
+		if got.header.Get("X-Request-Id") == "trial" { // of the one that died
+			continue
+		}
 		if got.fileHash != digest(clip) {
 			t.Errorf("%d bytes reached a backend, not the %d that were sent", got.fileSize, len(clip))
 		}
