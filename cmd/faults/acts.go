@@ -52,6 +52,10 @@ func (c *call) answer(text string) {
 		second := fmt.Sprintf("%02d:%02d:%02d%s%03d", int(end.Hours()), int(end.Minutes())%60, int(end.Seconds())%60, comma, end.Milliseconds()%1000)
 		return fmt.Sprintf("00:00:00%s000 --> %s\n%s\n\n", comma, second, text)
 	}
+	if c.stream {
+		c.write(http.StatusOK, "text/event-stream", delta(text)+doneEvent(text))
+		return
+	}
 	switch c.format {
 	case "text":
 		c.write(http.StatusOK, "text/plain", text+"\n")
@@ -67,6 +71,17 @@ func (c *call) answer(text string) {
 	default:
 		c.json(http.StatusOK, map[string]any{"text": text})
 	}
+}
+
+func delta(text string) string {
+	if text == "" {
+		return ""
+	}
+	return fmt.Sprintf("data: {\"type\":\"transcript.text.delta\",\"delta\":%q}\n\n", text)
+}
+
+func doneEvent(text string) string {
+	return fmt.Sprintf("data: {\"type\":\"transcript.text.done\",\"text\":%q}\n\n", text)
 }
 
 // sayLoading answers as a server that has no model yet: whisper-server says 404 to everything.

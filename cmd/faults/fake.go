@@ -74,6 +74,7 @@ type record struct {
 	left    time.Time // the client was seen to leave; zero: it was not
 	conn    string
 	format  string // that was asked for
+	stream  bool
 }
 
 // call is a transcription as an act sees it.
@@ -188,6 +189,7 @@ func (f *fake) transcribe(w http.ResponseWriter, r *http.Request) {
 	id, seconds, _ := readMarker(body)
 	f.note(func() {
 		rec.clip, rec.seconds, rec.bytes, rec.format, rec.read = id, seconds, len(body), field(body, "response_format"), time.Now()
+		rec.stream = field(body, "stream") == "true"
 	})
 	watched := make(chan struct{})
 	stop := context.AfterFunc(r.Context(), func() {

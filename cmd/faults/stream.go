@@ -11,9 +11,11 @@ import (
 )
 
 var streams = []scenario{
-	{ID: "stream", Name: "streamed answers, while one backend's are cut off and another's are errors with 200", Theme: answers, Short: true,
-		Criterion: "every client gets the events of a whole transcript, none of a broken one", Run: streamed},
+	{ID: "stream", Name: "streamed answers: one backend breaks off before its first event, another answers an error with 200; then one breaks off after its first event", Theme: answers, Short: true,
+		Criterion: "every client gets the events of a whole transcript, none of a broken one; after the first event nothing is tried again, and the client is never told that it is done", Run: streamed},
 }
+
+const eventsBegin = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 
 func streamed(ctx context.Context, e *env) (string, bool, error) {
 	card := law{Fixed: 60 * time.Millisecond, PerSecond: 10 * time.Millisecond, Noise: 0.1}
@@ -21,12 +23,38 @@ func streamed(ctx context.Context, e *env) (string, bool, error) {
 	if err != nil {
 		return "", false, err
 	}
-	fakes[0].set(after(5*time.Millisecond, answering(200, "application/json", `{"text":"This is what cl`)))
+	fakes[0].set(after(5*time.Millisecond, raw(eventsBegin, byClose)))
 	fakes[1].set(after(5*time.Millisecond, answering(200, "application/json", `{"error":"failed to process audio"}`)))
-	until := time.Now().Add(pick(e, 30*time.Second, 12*time.Second))
-	got := &tally{began: time.Now()}
-	var mu sync.Mutex
+	length := pick(e, 20*time.Second, 8*time.Second)
+	began := time.Now()
+	got := streamFor(ctx, f.url, length)
+	broken := fakes[0].between(began, time.Now()) + fakes[1].between(began, time.Now())
 	var wrong []string
+	for _, a := range got.all {
+		if !wholeStream(a) {
+			wrong = append(wrong, a.String())
+		}
+	}
+	fakes[2].set(func(c *call) { raw(eventsBegin+delta(clipText(c.clip)), byClose)(c) })
+	half, later := 0, streamFor(ctx, f.url, length/2)
+	for _, a := range later.all {
+		switch {
+		case wholeStream(a):
+		case a.status == 200 && strings.Contains(a.text, ".delta") && !strings.Contains(a.text, ".done"):
+			half++
+		default:
+			wrong = append(wrong, a.String())
+		}
+	}
+	twice, _ := ranOnce(later, fakes...)
+	return fmt.Sprintf("%d answers were broken before anything was passed on, %d after it, of %d; %d clients got something else%s, %d run twice", broken, half, got.count()+later.count(), len(wrong), first(wrong), twice),
+		len(wrong) == 0 && broken > 0 && half > 0 && twice == 0, nil
+}
+
+// streamFor has five clients ask for streams, one after the other.
+func streamFor(ctx context.Context, url string, length time.Duration) *tally {
+	got := &tally{began: time.Now()}
+	until := got.began.Add(length)
 	var wg sync.WaitGroup
 	for i := range 5 {
 		wg.Go(func() {
@@ -34,19 +62,12 @@ func streamed(ctx context.Context, e *env) (string, bool, error) {
 			for time.Now().Before(until) && ctx.Err() == nil {
 				c := newClip(1 + 4*rng.Float64())
 				body, contentType := c.form("model", "base", "stream", "true")
-				a := post(ctx, f.url+transcriptions, c, body, contentType)
-				got.add(a)
-				if !wholeStream(a) {
-					mu.Lock()
-					wrong = append(wrong, a.String())
-					mu.Unlock()
-				}
+				got.add(post(ctx, url+transcriptions, c, body, contentType))
 			}
 		})
 	}
 	wg.Wait()
-	broken := fakes[0].between(got.began, time.Now()) + fakes[1].between(got.began, time.Now())
-	return fmt.Sprintf("%d answers were broken, %d of %d clients got no whole stream%s", broken, len(wrong), got.count(), first(wrong)), len(wrong) == 0 && broken > 0, nil
+	return got
 }
 
 // wholeStream: events, the last of which has the whole transcript.
