@@ -133,7 +133,7 @@ func (r result) text() string {
 	if r.First != "" {
 		text += "; the first time: " + r.First
 	}
-	if r.Stalled > stalledMuch && !r.Skipped {
+	if r.Stalled > stalledMuch && !r.Skipped && r.Theme != simulations {
 		text += fmt.Sprintf("; meanwhile this machine stood still for %.0f %% of the time", 100*r.Stalled)
 	}
 	return text
