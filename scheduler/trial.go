@@ -255,7 +255,7 @@ func (s *Scheduler) finishTrial(a *attempt, o Outcome) {
 	case o.Result == Aborted:
 	default:
 		// One that fails is left alone after as many failures as ever; one that hangs has shown it.
-		if verdict = breaker.Bad; !a.pass.Probe && !(a.doubted && !a.gaveUp(s.now, o)) {
+		if verdict = breaker.Bad; !a.pass.Probe && (!a.doubted || a.gaveUp(s.now, o)) {
 			s.failedTrial(b, o)
 			verdict = breaker.Ignored
 		}

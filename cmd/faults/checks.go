@@ -95,7 +95,7 @@ func newResolver(ctx context.Context, addresses ...string) (*resolver, error) {
 	r := &resolver{address: conn.LocalAddr().String(), addresses: addresses}
 	server := &dns.Server{PacketConn: conn, Handler: r}
 	go func() { _ = server.ActivateAndServe() }() // ends with the connection
-	context.AfterFunc(ctx, func() { conn.Close() })
+	context.AfterFunc(ctx, func() { _ = conn.Close() })
 	return r, nil
 }
 
