@@ -13,7 +13,7 @@ var flappingOnes = []scenario{
 		Run:       flapping},
 	{ID: "25", Name: "retry storm: 50 % errors on half the pool", Theme: attempts, Short: true, Peers: true,
 		Criterion: "attempts at most 1.15 x requests", Run: retryStorm(2, 0.5)},
-	{ID: "25b", Name: "retry storm: 50 % errors on the whole pool", Theme: attempts, Short: true, Peers: true,
+	{ID: "25b", Name: "retry storm: 50 % errors on the whole pool", Theme: attempts, Short: true, Peers: true, Long: true,
 		Criterion: "attempts at most 1.15 x requests", Run: retryStorm(4, 0.5)},
 	{ID: "8", Name: "a card becomes half, then twice as fast", Theme: breakers, Peers: true,
 		Criterion: "no breaker opens, no failures", Run: speedStep},

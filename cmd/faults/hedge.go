@@ -8,7 +8,7 @@ import (
 )
 
 var hedges = []scenario{
-	{ID: "hedge", Name: "every fortieth job hangs, on cards that are well otherwise, with hedging", Theme: attempts, Short: true,
+	{ID: "hedge", Name: "every fortieth job hangs, on cards that are well otherwise, with hedging", Theme: attempts, Short: true, Long: true,
 		Criterion: "each is served by another after at most 2 s, 3 x what was predicted and twice a job's time; the second attempts cost at most 2 % of all work, and a second; what lost is broken off; no failures",
 		Run:       hedged},
 }

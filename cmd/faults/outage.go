@@ -90,7 +90,7 @@ func overload(ctx context.Context, e *env) (string, bool, error) {
 	}
 	best := cards / card.of(seconds).Seconds() // a second
 	lengths := func(*rand.Rand) float64 { return seconds }
-	heavy := pick(e, 60*time.Second, 30*time.Second)
+	heavy := pick(e, 60*time.Second, 24*time.Second)
 	light := 2*maxWait + 10*time.Second
 	orders := poisson(18, 1.5*best, heavy, lengths)
 	for _, o := range poisson(19, 0.5*best, light, lengths) {
