@@ -22,13 +22,20 @@ const decodersMax = 8
 type Config struct {
 	ModelPath string // a ggml file
 	ModelID   string // the id under which it is served; "": from the file's name, "base" for ggml-base.bin
-	Slots     int    // jobs at once, each with a state of its own; 0: 1
+	Slots     int    // jobs at once, each with a state of its own, ready when New returns; 0: 1
+	SlotsMax  int    // the most that there can be later; 0: 64
 	Threads   int    // CPU threads a slot; 0: the cores divided among the slots
 	GPU       string // GPUAuto, GPURequired or GPUOff; "": GPUAuto
 	GPUDevice int    // which GPU, from 0; only where one is used
 
 	// FlashAttention is whisper.cpp's own default and the faster way on every device measured.
 	FlashAttention bool
+
+	// ShortClips is ShortClipsAuto, ShortClipsOn or ShortClipsOff; "": ShortClipsAuto.
+	ShortClips string
+	// Cold leaves out the run on silence that each state does when it is made, so that the first client
+	// does not wait for memory that is touched for the first time. On a GPU it is done in any case.
+	Cold bool
 
 	BeamSize    int // beams for requests that don't say; 0 or 1: greedy
 	BestOf      int // candidates at a temperature above 0 for requests that don't say; 0: 2, as whisper-server has it
@@ -58,12 +65,19 @@ func (cfg Config) withDefaults(cores int) (Config, error) {
 	if cfg.GPU != GPUAuto && cfg.GPU != GPURequired && cfg.GPU != GPUOff {
 		return cfg, fmt.Errorf("the GPU mode is %q; it must be %s, %s or %s", cfg.GPU, GPUAuto, GPURequired, GPUOff)
 	}
+	if cfg.ShortClips == "" {
+		cfg.ShortClips = ShortClipsAuto
+	}
+	if cfg.ShortClips != ShortClipsAuto && cfg.ShortClips != ShortClipsOn && cfg.ShortClips != ShortClipsOff {
+		return cfg, fmt.Errorf("the short-clip mode is %q; it must be %s, %s or %s", cfg.ShortClips, ShortClipsAuto, ShortClipsOn, ShortClipsOff)
+	}
 	for _, field := range []struct {
 		name           string
 		value          *int
 		byDefault, max int
 	}{
 		{"number of slots", &cfg.Slots, 1, slotsMax},
+		{"largest number of slots", &cfg.SlotsMax, slotsMax, slotsMax},
 		{"number of threads", &cfg.Threads, max(1, cores/max(cfg.Slots, 1)), threadsMax},
 		{"limit on beams and candidates", &cfg.MaxDecoders, decodersMax, decodersMax},
 		{"number of beams", &cfg.BeamSize, 1, decodersMax},
@@ -75,6 +89,9 @@ func (cfg Config) withDefaults(cores int) (Config, error) {
 		if *field.value < 1 || *field.value > field.max {
 			return cfg, fmt.Errorf("the %s is %d; it must be from 1 to %d", field.name, *field.value, field.max)
 		}
+	}
+	if cfg.Slots > cfg.SlotsMax {
+		return cfg, fmt.Errorf("%d slots are more than the limit of %d", cfg.Slots, cfg.SlotsMax)
 	}
 	cfg.BestOf = min(cfg.BestOf, cfg.MaxDecoders)
 	if cfg.BeamSize > cfg.MaxDecoders {

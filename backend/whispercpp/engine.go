@@ -18,7 +18,6 @@ import (
 	bindings "github.com/ggerganov/whisper.cpp/bindings/go"
 
 	"github.com/whisperpool/whisperpool/backend"
-	"github.com/whisperpool/whisperpool/transcript"
 )
 
 // engine is one copy of a model's weights and the slots that work on it.
@@ -28,9 +27,10 @@ type engine struct {
 	limits     limits
 	vocabulary vocabulary
 	threads    int
-	slots      []*slot
-	slotBytes  uint64 // what a slot was seen to take of a GPU's memory
-	free       chan *slot
+	shortClips bool // slots have short states too
+	warm       bool // states run once when they are made
+	slots      *slots
+	memory     memory
 }
 
 // New loads a model and makes its slots ready. The error is one sentence that says what is wrong
@@ -51,19 +51,19 @@ func New(cfg Config) (backend.Transcriber, error) {
 		return nil, err
 	}
 	e := &engine{
-		device: device, threads: cfg.Threads, free: make(chan *slot, cfg.Slots),
+		device: device, threads: cfg.Threads, warm: !cfg.Cold,
+		shortClips: shortClips(cfg.ShortClips, header, device.gpu),
 		limits: limits{
 			id: cfg.ModelID, model: header, beamSize: cfg.BeamSize, bestOf: cfg.BestOf, maxDecoders: cfg.MaxDecoders,
 		},
 	}
+	e.slots = newSlots(cfg.SlotsMax, e.makeSlot)
 	if err := e.load(cfg); err != nil {
 		return nil, err
 	}
-	for range cfg.Slots {
-		if err := e.addSlot(); err != nil {
-			_ = e.Close() // frees memory: cannot fail
-			return nil, err
-		}
+	if err := e.Resize(cfg.Slots); err != nil {
+		_ = e.Close() // frees memory: cannot fail
+		return nil, err
 	}
 	return e, nil
 }
@@ -79,93 +79,97 @@ func (e *engine) load(cfg Config) error {
 	if e.model == nil {
 		return fmt.Errorf("whisper.cpp could not load %s on %s: %s", cfg.ModelPath, e.device.label(), thrown.reason())
 	}
+	e.memory.weights = fileSize(cfg.ModelPath)
 	accessors := (*bindings.Context)(unsafe.Pointer(e.model))
-	e.vocabulary.eot = int(accessors.Whisper_token_eot())
+	e.vocabulary.eot, e.vocabulary.begin = int(accessors.Whisper_token_eot()), int(accessors.Whisper_token_beg())
 	e.vocabulary.texts = make([]string, accessors.Whisper_n_vocab())
 	for id := range e.vocabulary.texts {
 		e.vocabulary.texts[id] = accessors.Whisper_token_to_str(bindings.Token(id))
 	}
 	e.limits.languages = make(map[string]bool)
 	for id := range min(e.limits.model.Languages(), bindings.Whisper_lang_max_id()+1) {
-		e.limits.languages[bindings.Whisper_lang_str(id)] = true
+		code := bindings.Whisper_lang_str(id)
+		e.limits.languages[code] = true
+		e.limits.languageCodes = append(e.limits.languageCodes, code)
 	}
 	return nil
 }
 
-func (e *engine) addSlot() error {
+// makeSlot makes one more slot, unless the device is seen to have no room for it.
+func (e *engine) makeSlot() (*slot, error) {
 	before := e.device.refreshed()
-	if err := roomForSlot(before, e.slotBytes, len(e.slots)); err != nil {
-		return err
+	if err := roomForSlot(before, e.memory.ofSlot(), e.slots.ready()); err != nil {
+		return nil, err
 	}
 	s, err := newSlot(e)
 	if err != nil {
-		return fmt.Errorf("slot %d of %d: %w", len(e.slots)+1, cap(e.free), err)
+		return nil, err
 	}
 	if after := e.device.refreshed(); after.free < before.free {
-		e.slotBytes = max(e.slotBytes, before.free-after.free)
+		e.memory.sawSlot(before.free - after.free)
 	}
-	e.slots = append(e.slots, s)
-	e.free <- s
-	return nil
+	return s, nil
+}
+
+// newState makes a state for an encoder context of so many positions, 0 for all, on the thread that
+// calls.
+func (e *engine) newState(audioCtx int) (*C.wp_state, error) {
+	thrown := newErrorText()
+	defer thrown.free()
+	done := libraryLog.makingState()
+	state := C.wp_state_new(e.model, C.int(audioCtx), thrown.text)
+	size, deviceFailed := done()
+	if state == nil {
+		return nil, fmt.Errorf("whisper.cpp could not make a state on %s (out of memory?): %s", e.device.label(), thrown.reason())
+	}
+	if e.device.gpu && deviceFailed {
+		C.wp_state_free(state)
+		return nil, fmt.Errorf("whisper.cpp could not open %s for one more state and would have used the CPU", e.device.label())
+	}
+	e.memory.sawState(size)
+	return state, nil
 }
 
 // Transcribe implements [backend.Transcriber].
 func (e *engine) Transcribe(ctx context.Context, job backend.Job) (backend.Result, error) {
-	t, err := e.transcribe(ctx, job.Samples, job.Params)
-	if err == nil && job.Segment != nil {
-		for _, s := range t.Segments {
-			job.Segment(s)
-		}
-	}
-	return backend.Result{Transcript: t}, err
-}
-
-func (e *engine) transcribe(ctx context.Context, samples []float32, p transcript.Params) (transcript.Transcript, error) {
-	o, refusal := newOptions(p, len(samples), e.limits)
+	o, refusal := newOptions(job.Params, len(job.Samples), e.limits)
 	if refusal == nil {
-		refusal = checkSamples(samples)
+		refusal = checkSamples(job.Samples)
 	}
 	if refusal != nil {
-		return transcript.Transcript{}, refusal
+		return backend.Result{}, refusal
 	}
 	if err := ctx.Err(); err != nil {
-		return transcript.Transcript{}, err
+		return backend.Result{}, err
 	}
-	if o.nothingToDo {
-		return assemble(o, o.language, nil, e.vocabulary), nil
+	if known, ok := o.knownAnswer(); ok {
+		return backend.Result{Transcript: known}, nil
 	}
-	select {
-	case s := <-e.free:
-		defer func() { e.free <- s }()
-		return s.transcribe(ctx, samples, o)
-	case <-ctx.Done():
-		return transcript.Transcript{}, ctx.Err()
+	s, err := e.slots.take(ctx)
+	if err != nil {
+		return backend.Result{}, err
 	}
+	defer e.slots.release(s)
+	return s.transcribe(ctx, job, o)
 }
 
 // Resize implements [backend.Transcriber].
-func (e *engine) Resize(slots int) error {
-	if slots != cap(e.free) {
-		return fmt.Errorf("the number of slots is fixed at %d", cap(e.free))
-	}
-	return nil
-}
+func (e *engine) Resize(count int) error { return e.slots.resize(count) }
 
 // Info implements [backend.Transcriber].
 func (e *engine) Info() backend.EngineInfo {
+	ready := e.slots.ready()
 	return backend.EngineInfo{
 		Engine: "whispercpp", Model: e.limits.id, Multilingual: e.limits.model.Multilingual(),
-		Slots: cap(e.free), SlotsMax: cap(e.free), GPU: e.device.gpu, Threads: e.threads, Device: e.device.label(),
+		Slots: ready, SlotsMax: e.slots.most(), GPU: e.device.gpu, Threads: e.threads, Device: e.device.label(),
+		DeviceFree: e.device.refreshed().free, Bytes: e.memory.bytes(ready, e.shortClips), ShortClips: e.shortClips,
 		SystemInfo: strings.TrimSpace(bindings.Whisper_print_system_info()),
 	}
 }
 
 // Close implements [backend.Transcriber]: the states first, since they point into the weights.
 func (e *engine) Close() error {
-	for _, s := range e.slots {
-		s.close()
-	}
-	e.slots = nil
+	e.slots.close()
 	if e.model != nil {
 		C.wp_unload(e.model)
 		e.model = nil

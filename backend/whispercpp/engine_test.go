@@ -259,25 +259,22 @@ func TestSlotOutlivesFailures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := e.slots[0]
+	s := <-e.slots.free
 	o, refusal := newOptions(greedy(), len(samples), e.limits)
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
 	o.bestOf = 9 // which newOptions refuses: whisper.cpp answers -4
-	if _, err := s.transcribe(t.Context(), samples, o); err == nil || !strings.Contains(err.Error(), "too many decoders") {
+	if _, err := s.transcribe(t.Context(), backend.Job{Samples: samples}, o); err == nil || !strings.Contains(err.Error(), "too many decoders") {
 		t.Errorf("9 decoders: %v", err)
 	}
-	if s.state != nil {
+	if s.full != nil {
 		t.Error("the state of a failed run is kept")
 	}
+	e.slots.release(s)
 	got, err := e.Transcribe(t.Context(), backend.Job{Samples: samples, Params: greedy()})
 	if err != nil || textOf(got.Transcript) != textOf(want.Transcript) {
 		t.Errorf("afterwards %q, %v; before %q", textOf(got.Transcript), err, textOf(want.Transcript))
-	}
-	s.onThread(func() { err = s.warmUp() })
-	if err != nil {
-		t.Errorf("the widest search on silence: %v", err)
 	}
 }
 
@@ -288,11 +285,11 @@ func TestEndedContextRunsNothing(t *testing.T) {
 	if _, err := e.Transcribe(ctx, backend.Job{Samples: tone(1), Params: greedy()}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	taken := <-e.free // all slots busy
+	taken := <-e.slots.free // all slots busy
 	ctx, stop := context.WithTimeout(t.Context(), time.Millisecond)
 	defer stop()
 	if _, err := e.Transcribe(ctx, backend.Job{Samples: tone(1), Params: greedy()}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
-	e.free <- taken
+	e.slots.release(taken)
 }

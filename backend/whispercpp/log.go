@@ -20,9 +20,11 @@ var libraryLog logSink
 
 type logSink struct {
 	logger   atomic.Pointer[slog.Logger]
+	making   sync.Mutex // held while a state is made
 	mu       sync.Mutex
 	first    string // the first error since forget, which is the one that says why
 	noDevice int    // times that a device was wanted and could not be opened
+	sizes    uint64 // bytes that states were said to take
 }
 
 var routeLog = sync.OnceFunc(func() { C.wp_route_log() })
@@ -52,6 +54,11 @@ func (s *logSink) add(level int, text string) {
 		logger = slog.Default()
 	}
 	to := slog.LevelDebug
+	if size, ok := stateSize(text); ok {
+		s.mu.Lock()
+		s.sizes += size
+		s.mu.Unlock()
+	}
 	switch {
 	case level == ggmlError:
 		to = slog.LevelError
@@ -93,10 +100,19 @@ func (s *logSink) firstError() string {
 	return s.first
 }
 
-// deviceFailures counts how often a device could not be opened, which whisper.cpp answers by using
-// the CPU instead.
-func (s *logSink) deviceFailures() int {
+// makingState begins the making of a state, one at a time in this process. done ends it and tells
+// how many bytes the library said that the state takes, and whether a device could not be opened,
+// which whisper.cpp answers by using the CPU instead.
+func (s *logSink) makingState() (done func() (size uint64, deviceFailed bool)) {
+	s.making.Lock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.noDevice
+	s.first = ""
+	failures, sizes := s.noDevice, s.sizes
+	return func() (uint64, bool) {
+		defer s.making.Unlock()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.sizes - sizes, s.noDevice > failures
+	}
 }

@@ -16,7 +16,7 @@ func TestLogPassesOnWhatIsWrong(t *testing.T) {
 	sink.add(2, "whisper_backend_init_gpu: using CUDA0 backend\n")
 	sink.add(ggmlError, "whisper_full_with_state: failed to encode\n") // a client that left
 	sink.add(ggmlWarn, "\n")
-	if out.Len() > 0 || sink.deviceFailures() != 0 {
+	if out.Len() > 0 || sink.noDevice != 0 {
 		t.Errorf("said %q", out.String())
 	}
 	sink.forget()
@@ -28,7 +28,7 @@ func TestLogPassesOnWhatIsWrong(t *testing.T) {
 			t.Errorf("%q lacks %q", out.String(), want)
 		}
 	}
-	if first := sink.firstError(); !strings.Contains(first, "failed to initialize") || sink.deviceFailures() != 1 {
-		t.Errorf("the first error is %q, %d devices failed", first, sink.deviceFailures())
+	if first := sink.firstError(); !strings.Contains(first, "failed to initialize") || sink.noDevice != 1 {
+		t.Errorf("the first error is %q, %d devices failed", first, sink.noDevice)
 	}
 }

@@ -46,9 +46,16 @@ type options struct {
 	wordThold            float64
 	noTimestamps         bool
 	words                bool // words are wanted
+	tokenWords           bool // as whisper.cpp's server has them: the tokens of each segment
 	suppressNonSpeech    bool
+	carryPrompt          bool
+	tinyDiarize          bool
+	detectOnly           bool    // the language is all that is wanted
+	languageProbs        bool    // what the language might be is wanted too
 	duration             float64 // of the whole audio, seconds
+	reach                float64 // from the offset to the end of the audio, seconds: what the encoder may hear
 	nothingToDo          bool    // too short for whisper: the answer is empty
+	shortPass            bool    // a first try on a short state, to be given up as soon as it goes wrong
 }
 
 // tokenTimes tells whether tokens need times: for words, and to cut segments at maxLen.
@@ -59,6 +66,7 @@ type limits struct {
 	id               string
 	model            Model
 	languages        map[string]bool
+	languageCodes    []string // by whisper's number
 	beamSize, bestOf int
 	maxDecoders      int
 }
@@ -71,12 +79,15 @@ func newOptions(p transcript.Params, samples int, l limits) (*options, *transcri
 		task: p.Task, prompt: cleanPrompt(p.Prompt), maxContext: -1, maxLen: p.MaxLen, splitOnWord: p.SplitOnWord,
 		audioCtx: p.AudioCtx, temperature: p.Temperature, noTimestamps: p.NoTimestamps, words: p.Words,
 		suppressNonSpeech: p.SuppressNonSpeech, duration: float64(samples) / SampleRate,
+		carryPrompt: p.CarryPrompt, tinyDiarize: p.TinyDiarize, detectOnly: p.DetectOnly,
+		tokenWords:    p.API == transcript.WhisperServer,
+		languageProbs: p.API == transcript.WhisperServer && p.Format == transcript.VerboseJSON && !p.NoLanguageProbs,
 	}
 	if samples > samplesMax {
 		return nil, transcript.Invalid("file", "audio_too_long", "The audio is %.1f hours long; at most 24 are taken: cut it into pieces.", o.duration/3600)
 	}
 	for _, check := range []func(transcript.Params, limits) *transcript.Error{
-		o.setLanguage, o.setTemperatures, o.setDecoders, o.setThresholds, o.setRanges,
+		o.setLanguage, o.setTemperatures, o.setDecoders, o.setThresholds, o.setRanges, o.checkTinyDiarize,
 	} {
 		if refusal := check(p, l); refusal != nil {
 			return nil, refusal
@@ -91,6 +102,9 @@ func (o *options) setLanguage(p transcript.Params, l limits) *transcript.Error {
 		o.task = transcript.Transcribe
 	}
 	o.language = p.Language
+	if o.detectOnly {
+		o.language = ""
+	}
 	if !l.model.Multilingual() {
 		if o.task == transcript.Translate {
 			return transcript.Invalid("model", codeUnsupported, "The model %s knows only English and cannot translate; ask for a multilingual model.", l.id)
@@ -182,6 +196,18 @@ func (o *options) setRanges(p transcript.Params, l limits) *transcript.Error {
 	if p.MaxContext != nil && *p.MaxContext >= 0 {
 		o.maxContext = min(*p.MaxContext, l.model.TextCtx)
 	}
+	if o.maxContext == 1 {
+		o.carryPrompt = false // whisper.cpp would take -1 tokens of what was said before
+	}
+	return nil
+}
+
+// checkTinyDiarize refuses what whisper.cpp would do without a word and without effect: the marker of
+// a speaker's turn was taught to English models only. Which of them cannot be told from the file.
+func (o *options) checkTinyDiarize(p transcript.Params, l limits) *transcript.Error {
+	if o.tinyDiarize && l.model.Multilingual() {
+		return transcript.Invalid("tinydiarize", codeUnsupported, "The model %s was not trained to mark where the speaker changes; load one that was (small.en-tdrz) or leave tinydiarize out.", l.id)
+	}
 	return nil
 }
 
@@ -195,7 +221,18 @@ func (o *options) setWindow(p transcript.Params, samples int) {
 		o.durationMS = p.DurationMS
 		left = p.DurationMS
 	}
+	o.reach = float64(length-o.offsetMS) / 1000
 	o.nothingToDo = samples < samplesMin || left < 1000*samplesMin/SampleRate
+}
+
+// knownAnswer is the answer where whisper.cpp need not be asked.
+func (o *options) knownAnswer() (transcript.Transcript, bool) {
+	t := transcript.Transcript{Task: o.task, Language: o.language, Duration: o.duration}
+	if o.language == "en" && o.detectOnly { // an English-only model
+		t.LanguageProbs = map[string]float64{"en": 1}
+		return t, true
+	}
+	return t, o.nothingToDo
 }
 
 // cleanPrompt keeps the end of a prompt, since whisper.cpp's tokenizer recurses for every character

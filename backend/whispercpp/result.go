@@ -11,7 +11,7 @@ import (
 
 // token is one token as whisper.cpp gives it, times in its unit of 10 ms.
 type token struct {
-	id      int
+	id, tid int     // tid: the likeliest timestamp; of a timestamp, itself
 	p, plog float64 // probability and its logarithm
 	t0, t1  int64   // only with token times
 }
@@ -21,52 +21,124 @@ type rawSegment struct {
 	t0, t1       int64
 	text         string // bytes, which may begin or end within a character
 	noSpeechProb float64
+	temperature  float64 // at which its window was decoded in the end
+	window       int     // the how manieth window it is from
+	speakerTurn  bool    // another speaker follows
 	tokens       []token
 }
 
-// vocabulary is the text of every token; those from eot on are markers, not speech.
+// vocabulary is the text of every token. Those from eot on are markers, not speech; from begin on
+// they are timestamps of 20 ms each.
 type vocabulary struct {
-	texts []string
-	eot   int
+	texts      []string
+	eot, begin int
 }
 
-// assemble turns what whisper.cpp returned into the answer. whisper.cpp does not tell at which
-// temperature a segment was decoded, so that the one asked for is given.
-func assemble(o *options, language string, raw []rawSegment, v vocabulary) transcript.Transcript {
-	t := transcript.Transcript{Task: o.task, Language: language, Duration: o.duration}
-	words := wordJoiner{perCharacter: writtenWithoutSpaces[language]}
-	noSpeechProb := 0.0
-	rest := "" // the beginning of a character that the next segment completes
-	for i, segment := range raw {
-		text, cut := rest+segment.text, ""
-		if i < len(raw)-1 {
-			text, cut = splitIncomplete(text)
-		}
-		rest = cut
-		text = strings.ToValidUTF8(text, string(utf8.RuneError))
-		if segment.noSpeechProb != 0 { // a segment cut at maxLen has it in its first piece only
-			noSpeechProb = segment.noSpeechProb
-		}
-		start, end := o.within(segment.t0), o.within(segment.t1)
-		end = max(start, end)
-		s := transcript.Segment{
-			ID: len(t.Segments), Start: start, End: end, Text: text, Tokens: make([]int, 0, len(segment.tokens)),
-			Temperature: o.temperature, CompressionRatio: compressionRatio(text), NoSpeechProb: noSpeechProb,
-		}
-		for _, token := range segment.tokens {
-			s.Tokens = append(s.Tokens, token.id)
-			s.AvgLogprob += token.plog / float64(len(segment.tokens))
-			if o.words && token.id >= 0 && token.id < v.eot {
-				words.add(token, v.texts[token.id], start, end)
-			}
-		}
-		words.endSegment()
-		t.Segments = append(t.Segments, s)
+// assembler turns what whisper.cpp returns into the answer, segment by segment.
+type assembler struct {
+	options    *options
+	vocabulary vocabulary
+	emit       func(transcript.Segment) // gets each segment when it is final; may be nil
+
+	answer       transcript.Transcript
+	words        wordJoiner
+	noSpeechProb float64
+	rest         string // the beginning of a character that the next segment completes
+	held         *rawSegment
+	window, seek int // the window last seen and where it began, in 10 ms
+}
+
+func newAssembler(o *options, language string, v vocabulary, emit func(transcript.Segment)) *assembler {
+	return &assembler{
+		options: o, vocabulary: v, emit: emit, words: wordJoiner{perCharacter: writtenWithoutSpaces[language]},
+		answer: transcript.Transcript{Task: o.task, Language: language, Duration: o.duration},
 	}
-	if o.words {
-		t.Words = words.finish()
+}
+
+// add takes the next segment. One that ends within a character waits for the next one, which is
+// given the beginning of it.
+func (a *assembler) add(raw rawSegment) {
+	if a.held != nil {
+		text, rest := splitIncomplete(a.held.text)
+		a.settle(*a.held, text)
+		a.rest, a.held = rest, nil
 	}
-	return t
+	raw.text = a.rest + raw.text
+	a.rest = ""
+	if _, rest := splitIncomplete(raw.text); rest != "" {
+		a.held = &raw
+		return
+	}
+	a.settle(raw, raw.text)
+}
+
+// finish is the answer once there are no more segments.
+func (a *assembler) finish() transcript.Transcript {
+	if a.held != nil {
+		a.settle(*a.held, a.held.text)
+		a.held = nil
+	}
+	if a.options.words && !a.options.tokenWords {
+		a.answer.Words = a.words.finish()
+	}
+	return a.answer
+}
+
+func (a *assembler) settle(raw rawSegment, text string) {
+	text = strings.ToValidUTF8(text, string(utf8.RuneError))
+	if raw.noSpeechProb != 0 { // a segment cut at maxLen has it in its first piece only
+		a.noSpeechProb = raw.noSpeechProb
+	}
+	start, end := a.options.within(raw.t0), a.options.within(raw.t1)
+	s := transcript.Segment{
+		ID: len(a.answer.Segments), Seek: a.seekOf(raw), Start: start, End: max(start, end), Text: text,
+		Tokens: make([]int, 0, len(raw.tokens)), Temperature: raw.temperature, CompressionRatio: compressionRatio(text),
+		NoSpeechProb: a.noSpeechProb,
+	}
+	a.setTokens(&s, raw.tokens)
+	a.answer.Segments = append(a.answer.Segments, s)
+	if a.emit != nil {
+		a.emit(s)
+	}
+}
+
+// setTokens fills in what is made of a segment's tokens. whisper.cpp's server leaves the markers out
+// and counts them all the same.
+func (a *assembler) setTokens(s *transcript.Segment, tokens []token) {
+	for _, t := range tokens {
+		speech := t.id >= 0 && t.id < a.vocabulary.eot
+		if !speech && a.options.tokenWords {
+			continue
+		}
+		s.Tokens = append(s.Tokens, t.id)
+		s.AvgLogprob += t.plog / float64(len(tokens))
+		if a.options.words && speech && !a.options.tokenWords {
+			a.words.add(t, a.vocabulary.texts[t.id], s.Start, s.End)
+		}
+	}
+	a.words.endSegment()
+	if a.options.words && a.options.tokenWords {
+		s.Words = tokenWords(tokens, a.vocabulary)
+	}
+}
+
+// seekOf is where a segment's window began: whisper.cpp keeps it to itself, but every timestamp is
+// counted from there. 0 where there is no telling.
+func (a *assembler) seekOf(raw rawSegment) int {
+	if raw.window == a.window || len(raw.tokens) == 0 {
+		return a.seek
+	}
+	first, last := raw.tokens[0], raw.tokens[len(raw.tokens)-1]
+	switch {
+	case last.id > a.vocabulary.begin:
+		a.seek = int(raw.t1) - 2*(last.tid-a.vocabulary.begin)
+	case first.id == a.vocabulary.begin || a.options.noTimestamps:
+		a.seek = int(raw.t0) - 2*(first.tid-a.vocabulary.begin)
+	default:
+		a.seek = 0
+	}
+	a.window, a.seek = raw.window, max(a.seek, 0)
+	return a.seek
 }
 
 // within turns a time of 10 ms units into seconds within the audio: whisper.cpp's last window ends

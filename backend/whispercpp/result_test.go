@@ -2,6 +2,7 @@ package whispercpp
 
 import (
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -24,9 +25,24 @@ func speech(segments ...[]string) ([]rawSegment, vocabulary) {
 		s.t1 = at
 		raw = append(raw, s)
 	}
-	v.eot = len(v.texts)
-	v.texts = append(v.texts, "[_EOT_]")
+	v.eot, v.begin = len(v.texts), len(v.texts)+1
+	v.texts = append(v.texts, "[_EOT_]", "[_BEG_]")
 	return raw, v
+}
+
+// assemble gives an assembler all segments at once, and checks what it tells of them on the way.
+func assemble(t *testing.T, o *options, language string, raw []rawSegment, v vocabulary) transcript.Transcript {
+	t.Helper()
+	var told []transcript.Segment
+	a := newAssembler(o, language, v, func(s transcript.Segment) { told = append(told, s) })
+	for _, s := range raw {
+		a.add(s)
+	}
+	got := a.finish()
+	if !reflect.DeepEqual(told, got.Segments) {
+		t.Errorf("told %+v, the answer has %+v", told, got.Segments)
+	}
+	return got
 }
 
 func spoken(words []transcript.Word) []string {
@@ -55,7 +71,7 @@ func TestWordsAreJoinedFromTokens(t *testing.T) {
 		"hyphen of its own":   {"en", [][]string{{" a", " -", " b", "-", "c"}}, []string{"a", "-", "b-c"}},
 	} {
 		raw, v := speech(c.segments...)
-		got := assemble(&options{words: true, duration: 60}, c.language, raw, v)
+		got := assemble(t, &options{words: true, duration: 60}, c.language, raw, v)
 		if texts := spoken(got.Words); !slices.Equal(texts, c.want) {
 			t.Errorf("%s: %q, want %q", name, texts, c.want)
 		}
@@ -69,7 +85,7 @@ func TestWordTimesStayInOrderAndInTheSegment(t *testing.T) {
 	raw[0].tokens[2].t1 = 100000 // far behind the end
 	raw[1].tokens[0].t0 = 0      // before its segment
 	raw[1].tokens[1].t1 = 5      // ends before it begins
-	got := assemble(&options{words: true, duration: 60}, "en", raw, v)
+	got := assemble(t, &options{words: true, duration: 60}, "en", raw, v)
 	last := 0.0
 	for _, w := range got.Words {
 		if w.Start < last || w.End < w.Start {
@@ -89,8 +105,9 @@ func TestSegmentsAreFilled(t *testing.T) {
 	raw, v := speech([]string{" Hello", " there"}, []string{" you \xe8\xaa"}, []string{"\x9e."})
 	raw[0].noSpeechProb = 0.25
 	raw[0].tokens = append(raw[0].tokens, token{id: v.eot, plog: math.Log(0.125)})
+	raw[0].temperature = 0.4
 	raw[2].t1 = 3000 // the end of whisper's window
-	got := assemble(&options{task: transcript.Translate, temperature: 0.4, duration: 11}, "de", raw, v)
+	got := assemble(t, &options{task: transcript.Translate, duration: 11}, "de", raw, v)
 	if got.Task != transcript.Translate || got.Language != "de" || got.Duration != 11 || got.Words != nil || len(got.Segments) != 3 {
 		t.Fatalf("%+v", got)
 	}

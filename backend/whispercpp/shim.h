@@ -15,28 +15,35 @@ extern "C" {
 enum {
     WP_THROWN = -1000,  // an exception; the state may be in any condition
     WP_ABORTED = -1001, // *abort was set before a window began
+    WP_GIVEN_UP = -1002, // it would have encoded more than windows_max, or whisperpoolToken said no
     WP_STATE_GONE = -7, // whisper.cpp's: it has freed the state under its caller
 };
 
-typedef struct wp_device {
-    char name[64];         // "CUDA0", "CPU"
-    char description[128]; // "NVIDIA A10G"
-    bool gpu;
-    uint64_t free_bytes;
-} wp_device;
+// A whisper_state with one encoder context for life.
+typedef struct wp_state wp_state;
 
 // What one run is asked for; the comments of whisper_full_params apply.
 typedef struct wp_request {
     int32_t threads, beam_size, best_of;
-    int32_t offset_ms, duration_ms, max_context, max_len, audio_ctx;
-    bool translate, no_timestamps, token_times, split_on_word, suppress_nst;
+    int32_t offset_ms, duration_ms, max_context, max_len;
+    int32_t windows_max; // it stops before it encodes more than these; 0: no limit
+    bool translate, no_timestamps, token_times, split_on_word, suppress_nst, carry_prompt, tiny_diarize;
+    bool watch; // whisperpoolToken is asked at each token whether to go on; only where one decoder works
     float temperature, temperature_inc, entropy_thold, logprob_thold, no_speech_thold, word_thold;
-    const char * language; // NULL: detect
+    const char * language; // a code
     const char * prompt;   // NULL: none
+    uintptr_t listener;    // a cgo.Handle for whisperpoolSegments and whisperpoolToken
 } wp_request;
 
+// What became of a run, whole or not.
+typedef struct wp_outcome {
+    int32_t windows;  // encoded
+    int32_t attempts; // to decode a window; more than windows: some were tried again, hotter
+    int32_t longest;  // tokens of the longest sequence
+} wp_outcome;
+
 typedef struct wp_token {
-    int32_t id;
+    int32_t id, tid; // tid: the likeliest timestamp, which is id for a timestamp
     float p, plog;
     int64_t t0, t1; // 10 ms
 } wp_token;
@@ -46,21 +53,28 @@ enum { WP_ERROR_SIZE = 256 };
 // Sends the library's log to the Go function whisperpoolLog.
 void wp_route_log(void);
 
-int wp_device_count(void);
-bool wp_device_get(int index, wp_device * out);
-// Tells whether the device can be opened; whisper.cpp falls back to the CPU where it cannot.
-bool wp_device_opens(int index);
-
 // NULL on failure, error is set where the reason was an exception.
 struct whisper_context * wp_load(const char * path, bool use_gpu, int gpu_device, bool flash_attention, char * error);
 void wp_unload(struct whisper_context * model);
 
-struct whisper_state * wp_state_new(struct whisper_context * model, char * error);
-void wp_state_free(struct whisper_state * state);
+// Makes a state for an encoder context of so many positions, 0 for the model's own. NULL on failure.
+wp_state * wp_state_new(struct whisper_context * model, int audio_ctx, char * error);
+void wp_state_free(wp_state * state);
+struct whisper_state * wp_state_inner(wp_state * state);
+// Tells whether each run draws the same random numbers, whatever the state did before.
+bool wp_state_repeats(const wp_state * state);
 
-// 0 or one of the codes. It polls *abort between graph runs, the longest of which encodes a window.
-int wp_run(struct whisper_context * model, struct whisper_state * state, const wp_request * request,
-           const float * samples, int samples_count, const int32_t * abort, char * error);
+// 0 or one of the codes; after WP_STATE_GONE nothing but wp_state_free may follow. It polls *abort
+// between graph runs, the longest of which encodes a window. Without samples it goes on with the
+// spectrum that wp_detect left.
+int wp_run(struct whisper_context * model, wp_state * state, const wp_request * request,
+           const float * samples, int samples_count, const int32_t * abort, wp_outcome * outcome, char * error);
+
+// Writes the probability of each of whisper's languages, by its number; languages tells how many the
+// model knows, the others get 0. Without samples it looks at those of the run before. It returns 0 or
+// a code of whisper.cpp's, and does not poll.
+int wp_detect(struct whisper_context * model, wp_state * state, const float * samples, int samples_count,
+              int threads, int languages, float * probabilities, char * error);
 
 // Copies the tokens of a segment, at most max of them, and returns how many there are.
 int wp_tokens(struct whisper_state * state, int segment, wp_token * out, int max);

@@ -75,3 +75,32 @@ func (j *wordJoiner) flush() {
 }
 
 func notPunctuation(r rune) bool { return !unicode.IsPunct(r) }
+
+// tokenWords are the words of a segment as whisper.cpp's server writes them: its tokens, where those
+// that hold a part of a character are joined until it is whole.
+func tokenWords(tokens []token, v vocabulary) []transcript.Word {
+	var words []transcript.Word
+	partial := false
+	for _, t := range tokens {
+		if t.id < 0 || t.id >= v.eot {
+			partial = false
+			continue
+		}
+		text := v.texts[t.id]
+		if n := len(words) - 1; partial {
+			words[n].Word += text
+			if t.t1 > -1 {
+				words[n].End = float64(t.t1) / 100
+			}
+			text = words[n].Word
+		} else {
+			words = append(words, transcript.Word{Word: text, Start: float64(t.t0) / 100, End: float64(t.t1) / 100, Probability: t.p})
+		}
+		_, rest := splitIncomplete(text)
+		partial = rest != ""
+	}
+	for i := range words {
+		words[i].Word = strings.ToValidUTF8(words[i].Word, string(utf8.RuneError))
+	}
+	return words
+}
