@@ -1,4 +1,4 @@
-"""Drives OpenAI's official client against the pool. Usage: openai_client.py URL RECORDING MODEL"""
+"""Drives OpenAI's official client against the pool, or a backend alone. Usage: openai_client.py URL RECORDING MODEL"""
 
 import sys
 import time
@@ -35,7 +35,11 @@ words = [word.word.strip(" ,.").lower() for word in verbose.words]
 assert words[:4] == ["and", "so", "my", "fellow"], words
 assert all(a.start <= b.start for a, b in zip(verbose.words, verbose.words[1:])), verbose.words
 
-streamed = create(model=model, stream=True)
+assert verbose.usage.type == "duration" and abs(verbose.usage.seconds - 11) < 0.1, verbose.usage
+for member in ("id", "seek", "tokens", "temperature", "avg_logprob", "compression_ratio", "no_speech_prob"):
+    assert getattr(verbose.segments[0], member) is not None, (member, verbose.segments[0])
+
+streamed = create(model=model, stream=True, chunking_strategy="auto")
 events = list(streamed)
 assert events[-1].type == "transcript.text.done" and known in events[-1].text, events
 assert "".join(e.delta for e in events if e.type == "transcript.text.delta") == events[-1].text, events
@@ -53,5 +57,16 @@ try:
     raise SystemExit("a temperature of 7 was accepted")
 except openai.BadRequestError as error:
     assert error.param == "temperature", error.body
+
+for param, options in (
+    ("response_format", {"response_format": "diarized_json"}),
+    ("include", {"include": ["logprobs"]}),
+    ("known_speaker_names", {"known_speaker_names": ["agent"]}),
+):
+    try:
+        create(model=model, **options)
+        raise SystemExit(f"{options} was accepted")
+    except openai.BadRequestError as error:
+        assert error.param == param, error.body
 
 print("all calls of the official client, version", openai.__version__, "answered as they should")

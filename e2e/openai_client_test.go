@@ -18,24 +18,35 @@ func runPython(t *testing.T, script string, args ...string) {
 	t.Logf("%s", out)
 }
 
-// TestOfficialOpenAIClient drives OpenAI's own Python client against the proxy, over our backend
-// and over whisper.cpp's server.
+// runNode runs the script that drives OpenAI's client for Node.
+func runNode(t *testing.T, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), askMax)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "node", append([]string{"openai_node.mjs", env(t, "WHISPERPOOL_OPENAI_NODE")}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v, %v\n%s", err, ctx.Err(), out)
+	}
+	t.Logf("%s", out)
+}
+
+// TestOfficialOpenAIClient drives OpenAI's own clients against our backend alone, and against the proxy over
+// it and over whisper.cpp's server.
 func TestOfficialOpenAIClient(t *testing.T) {
 	real(t)
-	for _, c := range []struct {
-		name  string
-		start func(t *testing.T, model string) string
-	}{
-		{"our backend", func(t *testing.T, model string) string {
-			address, _ := startBackend(t, model, "--threads", threads())
-			return address
-		}},
-		{"whisper-server", startWhisperServer},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			const model = "tiny.en" // a dozen transcriptions, on a core that others use too
-			url := startProxy(t, "backend "+c.start(t, model)+" CPU\ndefault_model "+model)
-			runPython(t, "openai_client.py", url, jfk(t).path, model)
-		})
-	}
+	const model = "tiny.en" // a dozen transcriptions each, on a core that others use too
+	clip := jfk(t).path
+	backend, _ := startBackend(t, model, "--threads", threads())
+	t.Run("our backend alone", func(t *testing.T) {
+		runPython(t, "openai_client.py", "http://"+backend, clip, model)
+		runNode(t, "http://"+backend, clip, model)
+	})
+	t.Run("our backend", func(t *testing.T) {
+		url := startProxy(t, "backend "+backend+" CPU\ndefault_model "+model)
+		runNode(t, url, clip, model)
+	})
+	t.Run("whisper-server", func(t *testing.T) {
+		url := startProxy(t, "backend "+startWhisperServer(t, model)+" CPU\ndefault_model "+model)
+		runPython(t, "openai_client.py", url, clip, model)
+	})
 }

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Gets what only the tests use: ffmpeg, and OpenAI's official Python client in a virtual environment
-# of its own under the cache. Prints the environment's folder. A second run takes no time.
+# Gets what only the tests use: ffmpeg, and OpenAI's official clients under the cache, the one for Python
+# in a virtual environment of its own, the one for Node in a folder of its own. Prints the environment's
+# folder; with --node the folder of the one for Node. A second run takes no time.
 set -euo pipefail
 cd "$(dirname "$0")"
 source ./packages.sh
 
 openai_version=3.57.0
+openai_node_version=7.57.0
 
 need ffmpeg ffmpeg
 need curl curl ca-certificates
@@ -27,4 +29,27 @@ if [ ! -e "$venv/complete" ]; then
         touch "$venv/complete"
     fi
 fi
-echo "$venv"
+
+node=$cache/openai-node-$openai_node_version
+if [ ! -e "$node/complete" ]; then
+    mkdir -p "$cache"
+    exec 9>"$cache/openai-node.lock"
+    flock 9
+    if [ ! -e "$node/complete" ]; then
+        need node nodejs
+        need npm npm
+        [ "$(node -p 'Number(process.versions.node.split(".")[0])')" -ge 20 ] ||
+            die "OpenAI's client needs Node 20 or newer, and $(node --version) is here: install a newer one"
+        rm -rf "$node"
+        mkdir -p "$node"
+        say "installing the official OpenAI client for Node $openai_node_version"
+        (cd "$node" && npm install --silent --no-audit --no-fund --prefix "$node" "openai@$openai_node_version" >&2)
+        touch "$node/complete"
+    fi
+fi
+
+if [ "${1:-}" = --node ]; then
+    echo "$node"
+else
+    echo "$venv"
+fi
