@@ -90,7 +90,7 @@ func TestStreamIsPassedOn(t *testing.T) {
 	go func() { events <- ": still at work\n\n" + deltaOf("Ask not") }()
 	resp := p.streamed(t.Context())
 	h := resp.Header
-	if resp.StatusCode != 200 || h.Get("Content-Type") != "text/event-stream" || !strings.Contains(h.Get("Cache-Control"), "no-transform") ||
+	if resp.StatusCode != http.StatusOK || h.Get("Content-Type") != "text/event-stream" || !strings.Contains(h.Get("Cache-Control"), "no-transform") ||
 		h.Get("X-Whisperpool-Backend") != "a" || h.Get("X-Whisperpool-Attempts") != "1" || h.Get("X-Request-Id") == "" || h.Get("Content-Length") != "" {
 		t.Fatalf("%d %v", resp.StatusCode, h)
 	}
@@ -219,7 +219,7 @@ func TestStreamThatIsRefused(t *testing.T) {
 	p := newProxy(t, "backend "+backend.address())
 	resp := p.streamed(t.Context())
 	body, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode != 400 || resp.Header.Get("Content-Type") != "application/json" || !strings.Contains(string(body), "too short") {
+	if resp.StatusCode != http.StatusBadRequest || resp.Header.Get("Content-Type") != "application/json" || !strings.Contains(string(body), "too short") {
 		t.Errorf("%d %v %s", resp.StatusCode, resp.Header, body)
 	}
 }

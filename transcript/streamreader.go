@@ -23,7 +23,7 @@ type StreamEvent struct {
 	Done  bool
 }
 
-// ErrStreamTooLong: more bytes than the reader was made for.
+// ErrStreamTooLong is what a reader says of more bytes than the reader was made for.
 var ErrStreamTooLong = errors.New("the stream is too long")
 
 const streamLineMax = 1 << 20
