@@ -34,6 +34,10 @@ var errForFFmpeg = errors.New("left to ffmpeg")
 // errEnough: all that was wanted is decoded.
 var errEnough = errors.New("enough")
 
+// believedSeconds is how much is set aside at once where a header may lie about the length. Of a WAV the
+// bytes are there that it tells of; still, one of few samples a second becomes many times larger.
+const believedSeconds = 600
+
 // errPanic marks what was a panic of a decoder.
 var errPanic = errors.New("the decoder failed")
 
@@ -75,6 +79,8 @@ func decode(ctx context.Context, r io.ReaderAt, size int64, info Info, o Options
 			expected = 0
 		case o.SecondsKeep > 0:
 			expected = min(expected, o.SecondsKeep)
+		case info.Format != PCM && info.Format != WAV || info.Estimated || o.SecondsMax == 0:
+			expected = min(expected, believedSeconds)
 		}
 		k := newSink(ctx, o.SecondsMax, expected)
 		k.keep, k.side, k.summing = int(o.SecondsKeep*SampleRate), w.side, w.loudness

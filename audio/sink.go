@@ -41,8 +41,7 @@ func (k *sink) length() int { return k.summed + len(k.out) }
 
 // newSink expects about this many seconds.
 func newSink(ctx context.Context, max, seconds float64) *sink {
-	// A header may lie about the length, so what is set aside for it is bounded.
-	return &sink{ctx: ctx, max: max, out: make([]float32, 0, int(min(seconds, 600)*SampleRate)+SampleRate)}
+	return &sink{ctx: ctx, max: max, out: make([]float32, 0, int(seconds*SampleRate)+SampleRate)}
 }
 
 // start says the rate of what is written from here on.
