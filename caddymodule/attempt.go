@@ -125,6 +125,9 @@ func (t *transcription) attempt(ctx context.Context, a dispatcher.Attempt, b *ba
 			return scheduler.Outcome{Result: scheduler.Aborted}
 		}
 		t.answered(a, verdict, time.Since(began))
+		if verdict.Answer.Stream != nil {
+			return *t.stream.ended.Load() // a stream that breaks off is the backend's failure
+		}
 		return scheduler.Outcome{
 			// A length that can't be the upload's makes a speed that can't be learned from.
 			Result: scheduler.Success, AudioSeconds: verdict.Answer.AudioSeconds, Words: verdict.Answer.Words && !verdict.Answer.Doubtful,
@@ -158,6 +161,9 @@ func (t *transcription) broken(ctx context.Context, b *backend, reached bool, er
 	}
 	if upstream.Garbled(err) { // the error quotes the answer, which is not logged
 		return scheduler.Outcome{Result: scheduler.Failed, Detail: "its answer is no HTTP"}
+	}
+	if outOfFiles(err) {
+		return t.withoutFiles()
 	}
 	t.pool.log().Debug("connection failed", zap.String("request", t.requestID), zap.String("backend", string(b.id)), zap.Error(err))
 	return scheduler.Outcome{Result: scheduler.Died, Unreached: !reached, Detail: connectionFault(err)}
@@ -213,6 +219,13 @@ func (b *backend) roundTrip(req *http.Request, way *way) (*http.Response, error)
 	req = b.dress(req)
 	req = req.WithContext(httptrace.WithClientTrace(req.Context(), way.trace()))
 	resp, err := b.attempts.RoundTrip(req)
+	if outOfFiles(err) && !way.connected.Load() && req.GetBody != nil { // idle connections are files
+		if body, bodyErr := req.GetBody(); bodyErr == nil {
+			closeIdle(b.attempts)
+			req.Body = body
+			resp, err = b.attempts.RoundTrip(req)
+		}
+	}
 	if err == nil || !way.reused.Load() || way.answered.Load() || req.Context().Err() != nil || req.GetBody == nil {
 		return resp, err
 	}

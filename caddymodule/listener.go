@@ -176,6 +176,9 @@ func (g *gate) run() {
 			}
 			break
 		}
+		if outOfFiles(err) {
+			tellOutOfFiles(caddy.Log().Named("whisper_pool"), "accepting connections") // which wait
+		}
 		if secure, ok := conn.(*tls.Conn); ok {
 			go g.greet(secure)
 		} else {

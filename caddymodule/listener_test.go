@@ -25,6 +25,7 @@ type plainClient struct {
 	secure  *tls.Config // nil: without TLS
 	conn    net.Conn
 	reader  *bufio.Reader
+	header  http.Header // of the last answer
 }
 
 func newPlainClient(url string, keep bool, file []byte, fields ...string) *plainClient {
@@ -51,27 +52,35 @@ func (c *plainClient) send() (status int, err error) {
 			c.conn = nil
 			return 0, err
 		}
-		c.reader = bufio.NewReader(c.conn)
-	}
-	done := func() {
-		_ = c.conn.Close()
-		c.conn = nil
+		c.adopt(c.conn)
 	}
 	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return 0, err
 	}
 	if _, err := c.conn.Write(c.request); err != nil {
-		done()
+		c.leave()
 		return 0, err
 	}
+	return c.receive()
+}
+
+func (c *plainClient) adopt(conn net.Conn) { c.conn, c.reader = conn, bufio.NewReader(conn) }
+
+func (c *plainClient) leave() {
+	_ = c.conn.Close()
+	c.conn = nil
+}
+
+func (c *plainClient) receive() (status int, err error) {
 	resp, err := http.ReadResponse(c.reader, nil)
 	if err != nil {
-		done()
+		c.leave()
 		return 0, err
 	}
 	defer resp.Body.Close()
+	c.header = resp.Header
 	if _, err = io.Copy(io.Discard, resp.Body); err != nil || resp.Close || !c.keep {
-		done()
+		c.leave()
 	}
 	return resp.StatusCode, err
 }

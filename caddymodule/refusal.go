@@ -148,6 +148,9 @@ func (t *transcription) refuseUpload(w http.ResponseWriter, r *http.Request, b *
 		t.count(scheduler.ClientGone.String())
 		w.WriteHeader(statusClientClosed)
 		return
+	case outOfFiles(err):
+		tellOutOfFiles(t.pool.log(), "storing an upload")
+		problem = noFiles()
 	case errors.As(err, &own):
 		t.pool.log().Error("an upload can't be spooled", zap.String("request", t.requestID), zap.Error(own))
 		if problem = transcript.Unavailable("spool_failed", queueFullRetry, "the upload could not be stored; try again later"); diskFull(own) {
