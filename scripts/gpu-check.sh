@@ -78,18 +78,20 @@ backend() {
 
 # measure WHAT STREAMS URL FLAG...: a closed loop of so many clients, as a line of the table.
 measure() {
-    local what=$1 clients=$2 url=$3 file
+    local what=$1 clients=$2 url=$3 count=$requests file
     shift 3
+    if ((count < 3 * clients)); then count=$((3 * clients)); fi
     file=$out/$(tr -c 'a-z0-9\n' - <<<"$what-$clients").json
     say "measuring: $what, $clients at once"
-    bin/whisperpool bench --url "$url" --clients "$clients" --requests "$requests" --warm-up "$clients" \
+    bin/whisperpool bench --url "$url" --clients "$clients" --requests "$count" --warm-up "$clients" \
         --timeout 10m --json "$file" "$@" >/dev/null 2>"$out/bench.log" || {
         cat "$out/bench.log" >&2
         die "bench failed: $what"
     }
     jq -r --arg what "$what" --arg clients "$clients" '.summary | [$what, $clients, .ok, .refused + .failed,
         (.requests_per_s * 1000 | round / 1000), (.audio_s_per_s * 10 | round / 10),
-        (.latency.mean_s * 1000 | round / 1000), (.latency.p95_s * 1000 | round / 1000)] | @tsv' "$file" >>"$table"
+        (.latency.mean_s * 1000 | round / 1000), (.latency.p95_s * 1000 | round / 1000),
+        ([.backends[]? | select(.backend != "") | "\(.backend) \(.requests)"] | join(", "))] | @tsv' "$file" >>"$table"
 }
 
 prepare() {
@@ -111,12 +113,12 @@ prepare() {
     prefix=$(scripts/libwhisper.sh)
     # Short clips are those of at most 7 s; whisper takes any of these for one window of 30 s.
     awk -F'\t' '!/^#/ && $2 <= 7 {print $1}' "$recordings/manifest.tsv" | while read -r clip; do
-        ln -s "$recordings/$clip" "$out/short/"
+        cp "$recordings/$clip" "$out/short/"
     done
     awk -F'\t' '!/^#/ && $2 > 7 && $2 <= 28 {print $1}' "$recordings/manifest.tsv" | while read -r clip; do
-        ln -s "$recordings/$clip" "$out/medium/"
+        cp "$recordings/$clip" "$out/medium/"
     done
-    printf 'what\tat once\tok\tnot\trequests/s\taudio s/s\tmean s\tp95 s\n' >"$table"
+    printf 'what\tat once\tok\tnot\trequests/s\taudio s/s\tmean s\tp95 s\twho served\n' >"$table"
 }
 
 run_tests() {
