@@ -109,7 +109,6 @@ func (o *options) serverConfig(log *slog.Logger) (backend.Config, error) {
 	case "off":
 	case "auto":
 		if cfg.FFmpeg, err = exec.LookPath("ffmpeg"); err != nil {
-			log.Info("no ffmpeg found: MP4, M4A and AAC are refused")
 			cfg.FFmpeg, err = "", nil
 		}
 	default:

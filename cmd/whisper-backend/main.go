@@ -67,6 +67,9 @@ func serve(ctx context.Context, o *options, stderr io.Writer) error {
 	if err := o.library(&cfg, log); err != nil {
 		return err
 	}
+	if o.ffmpeg == "auto" && cfg.FFmpeg == "" {
+		log.Info("no ffmpeg found: MP4, M4A and AAC are refused")
+	}
 	cfg.Ready = func() { notify(ctx, "READY=1", log) }
 	server, err := backend.New(cfg, nil)
 	if err != nil {
@@ -81,7 +84,16 @@ func serve(ctx context.Context, o *options, stderr io.Writer) error {
 		log.Warn("everybody who reaches this address can use the server: give --api-key-file, or let a firewall see to it", "address", ln.Addr().String())
 	}
 	defer rereadKeys(server)()
-	defer context.AfterFunc(ctx, func() { notify(context.WithoutCancel(ctx), "STOPPING=1", log) })()
+	told := make(chan struct{})
+	unlessStopped := context.AfterFunc(ctx, func() {
+		defer close(told)
+		notify(context.WithoutCancel(ctx), "STOPPING=1", log)
+	})
+	defer func() {
+		if !unlessStopped() {
+			<-told // a server without work stops sooner than systemd is told
+		}
+	}()
 	return server.Serve(ctx, ln, nil)
 }
 
