@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Lays out in dist/ what runs on other machines: both binaries and, in lib/, all that whisper-backend
-# loads, so that nothing but glibc (and for a GPU the driver) has to be there.
+# loads, so that nothing but glibc and libstdc++ (and for a GPU the driver) has to be there.
 #
 #   scripts/release.sh VERSION      CUDA=1: with ggml's CUDA backend and NVIDIA's libraries
 #
@@ -30,14 +30,13 @@ for library in "$LIBWHISPER_PREFIX"/lib/lib*.so*; do
     esac
     cp -L "$library" "$out/lib/"
 done
-# What the compiler brings is newer than what is on machines with an older system.
-for name in libstdc++.so.6 libgcc_s.so.1 libgomp.so.1; do
-    path=$("${CXX:-c++}" -print-file-name=$name)
-    case $path in
-    /*) cp -L "$path" "$out/lib/" ;;
-    *) die "the compiler ${CXX:-c++} does not say where its $name is" ;;
-    esac
-done
+# Small systems lack it. The compiler's libstdc++ is not taken along: it needs a newer glibc than all
+# the rest, and no system is without one.
+path=$("${CXX:-c++}" -print-file-name=libgomp.so.1)
+case $path in
+/*) cp -L "$path" "$out/lib/" ;;
+*) die "the compiler ${CXX:-c++} does not say where its libgomp.so.1 is" ;;
+esac
 strip --strip-unneeded "$out"/lib/libggml* "$out"/lib/libwhisper*
 cp "$LIBWHISPER_PREFIX/LICENSE" "$out/lib/LICENSE.whisper.cpp"
 
@@ -47,12 +46,18 @@ missing=$(LD_LIBRARY_PATH='' ldd "$out/whisper-backend" "$out"/lib/*.so* | grep 
 rm -rf dist
 mv "$out" dist
 
-# newest NAME FILE... prints the newest version of a kind of symbol that the files need.
+# newest KIND FILE... prints the newest version of a kind of symbol that the files need.
 newest() {
     local kind=$1
     shift
-    objdump -T "$@" 2>/dev/null | grep -o "(\\?${kind}[0-9.]*" | grep -o '[0-9.]*$' | sort -Vu | tail -n 1
+    objdump -T "$@" 2>/dev/null | grep -o "${kind}[0-9.]*" | grep -o '[0-9.]*$' | sort -Vu | tail -n 1
 }
-printf 'whisper-backend, whisper.cpp and ggml need glibc %s; all of lib/ needs glibc %s\n' \
-    "$(newest GLIBC_ dist/whisper-backend dist/lib/libggml* dist/lib/libwhisper*)" "$(newest GLIBC_ dist/whisper-backend dist/lib/*.so*)"
+# needs WHAT FILE... says it in a line.
+needs() {
+    local what=$1
+    shift
+    printf '%s: glibc %s, libstdc++ %s\n' "$what" "$(newest GLIBC_ "$@")" "$(newest GLIBCXX_ "$@")"
+}
+needs 'on any machine' dist/whisper-backend dist/lib/libwhisper* dist/lib/libggml.* dist/lib/libggml-base* dist/lib/libggml-cpu* dist/lib/libgomp*
+if [ -e dist/lib/libggml-cuda.so ]; then needs 'for a GPU' dist/lib/libggml-cuda.so dist/lib/libcu*; fi
 du -shL dist/whisperpool dist/whisper-backend dist/lib
