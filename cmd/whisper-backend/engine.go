@@ -34,7 +34,7 @@ func (o *options) library(cfg *backend.Config, log *slog.Logger) error {
 	}
 	files := &modelFiles{
 		fixed: o.models, fixID: o.modelID, dir: o.modelsDir, log: log, seen: map[string]seenFile{}, header: whispercpp.CheckModel,
-		engine: whispercpp.Config{FlashAttention: true, MaxDecoders: o.beamSizeMax, Logger: log},
+		engine: whispercpp.Config{FlashAttention: true, MaxDecoders: o.beamSizeMax, ShortClips: o.shortClips, Logger: log},
 	}
 	if err := files.check(); err != nil {
 		return err
@@ -49,7 +49,7 @@ func (o *options) library(cfg *backend.Config, log *slog.Logger) error {
 	if class == string(gpu.CPU) && cfg.MaxSlots*threads > cores {
 		log.Warn("more threads than cores slow each other down", "slots", cfg.MaxSlots, "threads", threads, "cores", cores)
 	}
-	files.engine.Threads = threads
+	files.engine.SlotsMax, files.engine.Threads = cfg.MaxSlots, threads
 	cfg.Library = files
 	return nil
 }

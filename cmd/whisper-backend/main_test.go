@@ -89,6 +89,7 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		{"--model x --max-slots 65", "0 to 64"},
 		{"--model x --max-slots 2 --target-ongoing-requests 0", "--target-ongoing-requests"},
 		{"--model x --max-slots 2 --upscale-delay -1s", "--upscale-delay"},
+		{"--model x --short-clips maybe", "auto, on, off"},
 		{"--model x --emulate-model base", "--engine emulator"},
 		{"--engine emulator --models-dir x", "--models-dir"},
 		{"--model x --memory-max lots", "1GiB"},

@@ -27,6 +27,7 @@ type options struct {
 	target             float64
 	upDelay, downDelay time.Duration
 	gpu, gpuClass      string
+	shortClips         string
 	listen, keyFile    string
 	queue              int
 	uploadMax          byteSize
@@ -52,7 +53,7 @@ type group struct {
 // groups hold every flag once; a test sees to that.
 var groups = []group{
 	{"What to serve", []string{"model", "model-id", "models-dir", "memory-max", "unload-after", "engine"}},
-	{"On what", []string{"slots", "threads", "gpu", "gpu-class"}},
+	{"On what", []string{"slots", "threads", "gpu", "gpu-class", "short-clips"}},
 	{"Slots that come and go", []string{"min-slots", "max-slots", "target-ongoing-requests", "upscale-delay", "downscale-delay"}},
 	{"To whom", []string{"listen", "api-key-file", "queue", "max-upload", "max-audio", "beam-size-max", "ffmpeg", "grace"}},
 	{"The emulator (--engine emulator)", []string{"emulate-class", "emulate-model", "speed-up", "seed"}},
@@ -76,6 +77,8 @@ func newOptions() *options {
 	f.IntVar(&o.threads, "threads", 0, "`N` CPU threads of each slot; 0: the cores divided among the slots, at most 8")
 	f.StringVar(&o.gpu, "gpu", "auto", "`MODE` auto uses a GPU where there is one, required fails without, off uses the CPU, a number fails without that very GPU, counted from 0; one process serves one GPU")
 	f.StringVar(&o.gpuClass, "gpu-class", "", "`CLASS` what proxies are told of the GPU, a first guess at the speed and a label in metrics: T4, L4, A10G, A100, H100, CPU or a word of your own; without it, found in the device's name")
+
+	f.StringVar(&o.shortClips, "short-clips", "auto", "`MODE` clips well under 30 s cost less than a whole window: auto where it was measured that no word is lost by it, on, off")
 
 	f.IntVar(&o.minSlots, "min-slots", 0, "`N` fewest slots, in place of --slots; 0: 1 if --max-slots is given")
 	f.IntVar(&o.maxSlots, "max-slots", 0, "`N` most slots, in place of --slots: there become more and fewer as jobs come and go")
@@ -139,6 +142,7 @@ func (o *options) check() error {
 		allowed     []string
 	}{
 		{"engine", o.engine, []string{"whispercpp", "emulator"}},
+		{"short-clips", o.shortClips, []string{"auto", "on", "off"}},
 		{"log-format", o.logFormat, []string{"console", "json"}},
 		{"log-level", o.logLevel, []string{"debug", "info", "warn", "error"}},
 	} {
