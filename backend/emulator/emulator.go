@@ -25,6 +25,10 @@ type Config struct {
 	Slots   int     // jobs side by side, 1 or more
 	Seed    uint64  // of all chance: the same seed and the same jobs in the same order take the same times
 	SpeedUp float64 // divides all times; 0 means 1
+
+	// Beside is another emulator on the same card, whose jobs slow this one's and are slowed by them as
+	// those of one model are. nil: the card is this one's alone.
+	Beside *Emulator
 }
 
 // Emulator is the engine. It must be made by [New].
@@ -33,8 +37,9 @@ type Emulator struct {
 	law  gpu.Law
 	card *card
 
-	mu  sync.Mutex
-	rng *rand.Rand
+	mu    sync.Mutex
+	rng   *rand.Rand
+	slots int
 }
 
 var _ backend.Transcriber = (*Emulator)(nil)
@@ -56,10 +61,14 @@ func New(cfg Config) (*Emulator, error) {
 	case !(cfg.SpeedUp > 0 && cfg.SpeedUp <= 1e6):
 		return nil, fmt.Errorf("the speed-up must be more than 0 and at most a million, not %v", cfg.SpeedUp)
 	}
-	return &Emulator{
-		cfg: cfg, law: law, card: newCard(law.Pace),
+	e := &Emulator{
+		cfg: cfg, law: law, card: newCard(law.Pace), slots: cfg.Slots,
 		rng: rand.New(rand.NewPCG(cfg.Seed, 0)),
-	}, nil
+	}
+	if cfg.Beside != nil {
+		e.card = cfg.Beside.card
+	}
+	return e, nil
 }
 
 func classesWithLaw() []string {
@@ -74,9 +83,11 @@ func classesWithLaw() []string {
 
 // Info says what is emulated, and that it is.
 func (e *Emulator) Info() backend.EngineInfo {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	return backend.EngineInfo{
 		Engine: "emulator", Model: e.cfg.Model, Multilingual: !strings.Contains(e.cfg.Model, ".en"),
-		Slots: e.cfg.Slots, SlotsMax: e.cfg.Slots, Device: "emulated " + e.cfg.Class,
+		Slots: e.slots, SlotsMax: slotsMax, Device: "emulated " + e.cfg.Class,
 		SystemInfo: fmt.Sprintf("times of %s on %s, %g times as fast", e.cfg.Model, e.cfg.Class, e.cfg.SpeedUp),
 	}
 }
@@ -110,8 +121,19 @@ func (e *Emulator) transcribe(ctx context.Context, samples []float32, p transcri
 	return t, nil
 }
 
-// Resize does nothing: slots that are made up need not be made.
-func (e *Emulator) Resize(int) error { return nil }
+// slotsMax is how many slots an emulator takes; made-up ones cost nothing.
+const slotsMax = 64
+
+// Resize takes effect at once: slots that are made up need not be made.
+func (e *Emulator) Resize(slots int) error {
+	if slots < 1 || slots > slotsMax {
+		return fmt.Errorf("an emulator has 1 to %d slots, not %d", slotsMax, slots)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.slots = slots
+	return nil
+}
 
 // Close does nothing: there is no device.
 func (e *Emulator) Close() error { return nil }

@@ -205,3 +205,50 @@ func TestCancelEndsAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// Two models on one card slow each other, on two cards they do not.
+func TestModelsBesideEachOtherShareTheCard(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			first := emulator(t, Config{Class: "T4", Model: "large-v3", Slots: 1, Seed: 1})
+			cfg := Config{Class: "T4", Model: "large-v3", Slots: 1, Seed: 1}
+			alone := emulator(t, cfg)
+			if shared {
+				cfg.Beside = first
+			}
+			second := emulator(t, cfg)
+			took := func(engines ...*Emulator) time.Duration {
+				start := time.Now()
+				var wg sync.WaitGroup
+				for _, e := range engines {
+					wg.Go(func() {
+						job := backend.Job{Samples: make([]float32, 16000), Params: transcript.Params{Language: "en"}}
+						if _, err := e.Transcribe(t.Context(), job); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				wg.Wait()
+				return time.Since(start)
+			}
+			one, both := took(alone), took(first, second)
+			if slower := both > one*11/10; slower != shared {
+				t.Errorf("one job takes %v, two beside each other %v (one card: %v)", one, both, shared)
+			}
+		})
+	}
+}
+
+func TestSlotsComeAndGo(t *testing.T) {
+	e := emulator(t, Config{Class: "T4", Model: "base", Slots: 2})
+	for _, n := range []int{5, 1, 64} {
+		if err := e.Resize(n); err != nil || e.Info().Slots != n || e.Info().SlotsMax < n {
+			t.Errorf("%d: %v, %+v", n, err, e.Info())
+		}
+	}
+	for _, n := range []int{0, -1, 65} {
+		if err := e.Resize(n); err == nil || e.Info().Slots != 64 {
+			t.Errorf("%d slots: %v, %+v", n, err, e.Info())
+		}
+	}
+}

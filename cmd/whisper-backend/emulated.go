@@ -19,7 +19,8 @@ type emulatedModels struct {
 	models []string
 	engine emulator.Config
 
-	mu sync.Mutex
+	mu    sync.Mutex
+	first *emulator.Emulator // on whose card the others are
 }
 
 var _ backend.Library = (*emulatedModels)(nil)
@@ -64,5 +65,13 @@ func (l *emulatedModels) Load(_ context.Context, id string, slots int) (backend.
 	defer l.mu.Unlock()
 	cfg := l.engine
 	cfg.Model, cfg.Slots = id, slots
-	return emulator.New(cfg)
+	cfg.Beside = l.first
+	e, err := emulator.New(cfg)
+	if err == nil && l.first == nil {
+		l.first = e
+	}
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
 }
