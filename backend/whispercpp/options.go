@@ -45,8 +45,9 @@ type options struct {
 	noSpeechThold        float64
 	wordThold            float64
 	noTimestamps         bool
-	words                bool // words are wanted
-	tokenWords           bool // as whisper.cpp's server has them: the tokens of each segment
+	words                bool // words with their times are wanted
+	asServer             bool // the answer is to be as whisper.cpp's server gives it,
+	tokenWords           bool // with the tokens of each segment for its words, whether they have times or not
 	suppressNonSpeech    bool
 	carryPrompt          bool
 	tinyDiarize          bool
@@ -80,9 +81,10 @@ func newOptions(p transcript.Params, samples int, l limits) (*options, *transcri
 		audioCtx: p.AudioCtx, temperature: p.Temperature, noTimestamps: p.NoTimestamps, words: p.Words,
 		suppressNonSpeech: p.SuppressNonSpeech, duration: float64(samples) / SampleRate,
 		carryPrompt: p.CarryPrompt, tinyDiarize: p.TinyDiarize, detectOnly: p.DetectOnly,
-		tokenWords:    p.API == transcript.WhisperServer,
-		languageProbs: p.API == transcript.WhisperServer && p.Format == transcript.VerboseJSON && !p.NoLanguageProbs,
+		asServer: p.API == transcript.WhisperServer,
 	}
+	o.tokenWords = o.asServer && (p.Words || p.Format == transcript.VerboseJSON)
+	o.languageProbs = o.asServer && p.Format == transcript.VerboseJSON && !p.NoLanguageProbs
 	if samples > samplesMax {
 		return nil, transcript.Invalid("file", "audio_too_long", "The audio is %.1f hours long; at most 24 are taken: cut it into pieces.", o.duration/3600)
 	}

@@ -55,7 +55,7 @@ func (p *pass) do(samples []float32, emit func(transcript.Segment)) (backend.Res
 		}
 	}
 	segments := newAssembler(o, language, p.engine.vocabulary, emit)
-	heard, err := p.run(samples, language, segments)
+	heard, err := p.run(samples, language, probabilities != nil, segments)
 	if err != nil {
 		return backend.Result{Work: p.work}, err
 	}
@@ -110,8 +110,8 @@ func (p *pass) detect(samples []float32) (string, map[string]float64, error) {
 	return languages[best], all, nil
 }
 
-// run transcribes; segments gets what whisper.cpp says while it goes on.
-func (p *pass) run(samples []float32, language string, segments *assembler) (evidence, error) {
+// run transcribes in a language, which may just have been detected; segments gets what whisper.cpp says while it goes on.
+func (p *pass) run(samples []float32, language string, detected bool, segments *assembler) (evidence, error) {
 	l := &listener{state: C.wp_state_inner(p.state), segments: segments}
 	handle := cgo.NewHandle(l)
 	defer handle.Delete()
@@ -119,7 +119,7 @@ func (p *pass) run(samples []float32, language string, segments *assembler) (evi
 	defer C.free(unsafe.Pointer(request))
 	defer C.free(unsafe.Pointer(request.language))
 	defer C.free(unsafe.Pointer(request.prompt))
-	request.listener = C.uintptr_t(handle)
+	request.listener, request.detected = C.uintptr_t(handle), C.bool(detected)
 	thrown := newErrorText()
 	defer thrown.free()
 	libraryLog.forget()

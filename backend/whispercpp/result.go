@@ -34,6 +34,9 @@ type vocabulary struct {
 	eot, begin int
 }
 
+// speakerTurn is how whisper.cpp's own programs mark that another speaker follows.
+const speakerTurn = " [SPEAKER_TURN]"
+
 // assembler turns what whisper.cpp returns into the answer, segment by segment.
 type assembler struct {
 	options    *options
@@ -78,7 +81,7 @@ func (a *assembler) finish() transcript.Transcript {
 		a.settle(*a.held, a.held.text)
 		a.held = nil
 	}
-	if a.options.words && !a.options.tokenWords {
+	if a.options.words && !a.options.asServer {
 		a.answer.Words = a.words.finish()
 	}
 	return a.answer
@@ -86,6 +89,9 @@ func (a *assembler) finish() transcript.Transcript {
 
 func (a *assembler) settle(raw rawSegment, text string) {
 	text = strings.ToValidUTF8(text, string(utf8.RuneError))
+	if raw.speakerTurn && a.options.tinyDiarize {
+		text += speakerTurn
+	}
 	if raw.noSpeechProb != 0 { // a segment cut at maxLen has it in its first piece only
 		a.noSpeechProb = raw.noSpeechProb
 	}
@@ -107,17 +113,17 @@ func (a *assembler) settle(raw rawSegment, text string) {
 func (a *assembler) setTokens(s *transcript.Segment, tokens []token) {
 	for _, t := range tokens {
 		speech := t.id >= 0 && t.id < a.vocabulary.eot
-		if !speech && a.options.tokenWords {
+		if !speech && a.options.asServer {
 			continue
 		}
 		s.Tokens = append(s.Tokens, t.id)
 		s.AvgLogprob += t.plog / float64(len(tokens))
-		if a.options.words && speech && !a.options.tokenWords {
+		if a.options.words && speech && !a.options.asServer {
 			a.words.add(t, a.vocabulary.texts[t.id], s.Start, s.End)
 		}
 	}
 	a.words.endSegment()
-	if a.options.words && a.options.tokenWords {
+	if a.options.tokenWords {
 		s.Words = tokenWords(tokens, a.vocabulary)
 	}
 }

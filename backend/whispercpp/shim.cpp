@@ -26,9 +26,13 @@ struct wp_state {
     whisper_state * inner;
     int audio_ctx;
     std::mt19937 * random; // the one that whisper.cpp never sets back, within inner; null where not found
+    bool used;             // it has run before,
+    bool many_rows;        // and what it decoded last may be more than one token for each decoder
 };
 
 namespace {
+
+const int decoders_max = 8; // whisper.cpp's, which it keeps to itself
 
 // guarded runs f and turns what it throws into failed and a message: an exception that reaches Go
 // ends the process.
@@ -75,6 +79,26 @@ std::mt19937 * find_random(whisper_state * state) {
     return found;
 }
 
+// as_new takes from a state what the run before left in it and the next would use.
+void as_new(whisper_context * model, wp_state * state, bool detected) {
+    if (state->random) {
+        *state->random = std::mt19937(0);
+    }
+    // The probability that nobody speaks is taken from the first row of logits, which is written only
+    // where a window is begun with one token: with more, an old row is taken for it, and the maximum of
+    // all rows for its own. In a new state they are 0; after language detection the first is right.
+    if (state->used && !detected) {
+        if (state->many_rows) { // one token makes it one row, by a public function
+            const whisper_token sot = whisper_token_sot(model);
+            whisper_decode_with_state(model, state->inner, &sot, 1, 0, 1);
+        }
+        const size_t rows = decoders_max; // room for the text's whole context is set aside
+        std::fill_n(whisper_get_logits_from_state(state->inner), rows * whisper_n_vocab(model), 0.0f);
+    }
+    state->used = true;
+    state->many_rows = false;
+}
+
 // run is what a run's callbacks see of it. Those for tokens come from several threads at once.
 struct run {
     const wp_request & request;
@@ -82,6 +106,7 @@ struct run {
     bool aborted = false, given_up = false; // which whisper.cpp takes for a success
     int windows = 0, before = 0;            // before: attempts when this window began
     std::atomic<int> attempts{0}, longest{0};
+    std::atomic<bool> begun{false}; // an attempt of which the first tokens are decoded and no more
 
     float temperature() const { return request.temperature + (attempts - before - 1) * request.temperature_inc; }
 };
@@ -111,6 +136,7 @@ void saw_tokens(whisper_context *, whisper_state *, const whisper_token_data * t
     if (count == 0) {
         ++r.attempts;
     }
+    r.begun = count == 0;
     for (int longest = r.longest; count > longest && !r.longest.compare_exchange_weak(longest, count);) {
     }
     if (r.request.watch && !whisperpoolToken(r.request.listener, tokens, count)) {
@@ -176,7 +202,7 @@ void wp_unload(struct whisper_context * model) {
 
 wp_state * wp_state_new(struct whisper_context * model, int audio_ctx, char * error) {
     return guarded<wp_state *>(nullptr, error, [=]() -> wp_state * {
-        std::unique_ptr<wp_state> made(new wp_state{nullptr, audio_ctx, nullptr});
+        std::unique_ptr<wp_state> made(new wp_state{nullptr, audio_ctx, nullptr, false, false});
         made->inner = whisper_init_state(model);
         if (!made->inner) {
             return nullptr;
@@ -218,9 +244,7 @@ int wp_run(struct whisper_context * model, wp_state * state, const wp_request * 
            const float * samples, int samples_count, const int32_t * abort, wp_outcome * outcome, char * error) {
     run r{*request, abort};
     const int code = guarded(int(WP_THROWN), error, [&] {
-        if (state->random) {
-            *state->random = std::mt19937(0);
-        }
+        as_new(model, state, request->detected);
         auto params = params_of(*request);
         params.audio_ctx = state->audio_ctx;
         params.abort_callback = must_stop;
@@ -230,6 +254,7 @@ int wp_run(struct whisper_context * model, wp_state * state, const wp_request * 
         params.abort_callback_user_data = params.encoder_begin_callback_user_data =
             params.logits_filter_callback_user_data = params.new_segment_callback_user_data = &r;
         const int code = whisper_full_with_state(model, state->inner, params, samples, samples_count);
+        state->many_rows = code != 0 || r.begun;
         if (code == WP_STATE_GONE) {
             state->inner = nullptr;
         }
@@ -245,6 +270,8 @@ int wp_detect(struct whisper_context * model, wp_state * state, const float * sa
         if (samples_count > 0 && whisper_pcm_to_mel_with_state(model, state->inner, samples, samples_count, threads) != 0) {
             return -2;
         }
+        state->used = true;
+        state->many_rows = false;
         const int best = whisper_lang_auto_detect_with_state(model, state->inner, 0, threads, probabilities);
         if (best < 0) {
             return best;

@@ -28,6 +28,7 @@ typedef struct wp_request {
     int32_t offset_ms, duration_ms, max_context, max_len;
     int32_t windows_max; // it stops before it encodes more than these; 0: no limit
     bool translate, no_timestamps, token_times, split_on_word, suppress_nst, carry_prompt, tiny_diarize;
+    bool detected; // wp_detect has just found out the language of the same audio
     bool watch; // whisperpoolToken is asked at each token whether to go on; only where one decoder works
     float temperature, temperature_inc, entropy_thold, logprob_thold, no_speech_thold, word_thold;
     const char * language; // a code

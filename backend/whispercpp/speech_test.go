@@ -25,11 +25,16 @@ import (
 
 func openReal(t testing.TB, name string, slots int) *engine {
 	t.Helper()
+	return open(t, Config{ModelPath: realModel(t, name), Slots: slots, Threads: 1, Cold: true})
+}
+
+func realModel(t testing.TB, name string) string {
+	t.Helper()
 	dir := os.Getenv("WHISPERPOOL_TEST_MODEL_DIR")
 	if dir == "" {
 		t.Skip("WHISPERPOOL_TEST_MODEL_DIR is not set; `make test` sets it")
 	}
-	return open(t, Config{ModelPath: filepath.Join(dir, "ggml-"+name+".bin"), Slots: slots, Threads: 1})
+	return filepath.Join(dir, "ggml-"+name+".bin")
 }
 
 // jfk is the recording that comes with the bindings: 11 s of 16 kHz mono.

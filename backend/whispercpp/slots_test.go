@@ -1,0 +1,121 @@
+//go:build whispercpp
+
+package whispercpp
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/whisperpool/whisperpool/backend"
+)
+
+func TestResizeMakesAndFrees(t *testing.T) {
+	e := openSynthetic(t, 51864, 2)
+	for _, count := range []int{2, 4, 1, 0, 3} {
+		if err := e.Resize(count); err != nil {
+			t.Fatal(err)
+		}
+		if info := e.Info(); info.Slots != count || info.SlotsMax != slotsMax {
+			t.Errorf("after Resize(%d): %d slots of at most %d", count, info.Slots, info.SlotsMax)
+		}
+		if idle := len(e.slots.free); idle != count {
+			t.Errorf("after Resize(%d) %d are idle", count, idle)
+		}
+	}
+	want, err := e.Transcribe(t.Context(), backend.Job{Samples: tone(1), Params: greedy()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // they are taken in turn
+		got, err := e.Transcribe(t.Context(), backend.Job{Samples: tone(1), Params: greedy()})
+		if err != nil || textOf(got.Transcript) != textOf(want.Transcript) {
+			t.Errorf("%q, %v; another slot said %q", textOf(got.Transcript), err, textOf(want.Transcript))
+		}
+	}
+	for _, count := range []int{-1, slotsMax + 1} {
+		if err := e.Resize(count); err == nil || e.Info().Slots != 3 {
+			t.Errorf("Resize(%d): %v, %d slots", count, err, e.Info().Slots)
+		}
+	}
+}
+
+// Resize waits for no job: a busy slot that is one too many goes when its job ends, unless it is wanted
+// again by then.
+func TestResizeLeavesBusySlotsTheirJobs(t *testing.T) {
+	e := openSynthetic(t, 51864, 3)
+	var busy []*slot
+	for range 3 {
+		s, err := e.slots.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		busy = append(busy, s)
+	}
+	if err := e.Resize(1); err != nil || e.Info().Slots != 1 {
+		t.Fatalf("%v, %d slots", err, e.Info().Slots)
+	}
+	e.slots.release(busy[0])
+	if err := e.Resize(2); err != nil || e.Info().Slots != 2 {
+		t.Fatalf("%v, %d slots", err, e.Info().Slots)
+	}
+	e.slots.release(busy[1])
+	e.slots.release(busy[2])
+	if made, idle := len(e.slots.all), len(e.slots.free); made != 2 || idle != 2 {
+		t.Errorf("%d slots, %d idle; the first to end should be gone and no other", made, idle)
+	}
+	if _, err := e.Transcribe(t.Context(), backend.Job{Samples: tone(1), Params: greedy()}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSlotThatCannotBeMadeCostsNoOther(t *testing.T) {
+	e := openSynthetic(t, 51864, 1)
+	build := e.slots.make
+	left := 1
+	e.slots.make = func() (*slot, error) {
+		if left--; left < 0 {
+			return nil, errors.New("the card is full")
+		}
+		return build()
+	}
+	if err := e.Resize(4); err == nil || !strings.Contains(err.Error(), "slot 3 of 4: the card is full") {
+		t.Errorf("%v", err)
+	}
+	if e.Info().Slots != 2 || len(e.slots.free) != 2 {
+		t.Errorf("%d slots, %d idle", e.Info().Slots, len(e.slots.free))
+	}
+	e.slots.make = build
+	if err := e.Resize(4); err != nil || e.Info().Slots != 4 {
+		t.Errorf("once there is room again: %v, %d slots", err, e.Info().Slots)
+	}
+}
+
+func TestNoSlotIsWaitedForAsLongAsTheClient(t *testing.T) {
+	e := openSynthetic(t, 51864, 1)
+	if err := e.Resize(0); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := e.slots.take(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func TestInfoTellsTheMemory(t *testing.T) {
+	e := openSynthetic(t, 51865, 1)
+	one := e.Info().Bytes
+	// The caches alone: f16, two each but for the padding; 3 text layers, 64 wide.
+	caches := uint64(2 * (2*3*64*512 + 2*3*64*1536 + 64*1536))
+	if slot := one - e.memory.weights; e.memory.weights < 5<<20 || slot < caches || slot > 500<<20 {
+		t.Errorf("weights of %d and a slot of %d bytes, caches alone %d", e.memory.weights, slot, caches)
+	}
+	if err := e.Resize(3); err != nil {
+		t.Fatal(err)
+	}
+	if three := e.Info().Bytes; three-e.memory.weights != 3*(one-e.memory.weights) {
+		t.Errorf("three slots: %d, one: %d", three, one)
+	}
+}
