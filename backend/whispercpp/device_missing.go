@@ -88,7 +88,7 @@ func cudaOf(path string) int {
 	if err != nil {
 		return 0
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // only read
 	needed, _ := file.ImportedLibraries()
 	for _, name := range needed {
 		if version, ok := strings.CutPrefix(name, "libcudart.so."); ok {
