@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/textproto"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/whisperpool/whisperpool/transcript"
 )
@@ -21,6 +23,9 @@ const (
 	answerBytesPerSecond = 8 << 10
 	errorBytesMax        = 64 << 10
 )
+
+// errorBodyWithin is how long an answer that is none may go on after its header, which says what matters.
+const errorBodyWithin = 2 * time.Second
 
 // answerLimit is the most that an answer may have: by the length of the audio, and by the size of the
 // upload, whose header may be wrong. Without it a few backends that answer without end would take the
@@ -53,6 +58,27 @@ func readBody(resp *http.Response, limit int64) ([]byte, error) {
 	return body, nil
 }
 
+// errStill: the body of an answer that is none did not end.
+var errStill = errors.New("the answer stood still")
+
+// readWithin is readBody, and gives up early where the status says that it is no answer.
+func readWithin(resp *http.Response, limit int64) ([]byte, error) {
+	if resp.StatusCode < http.StatusMultipleChoices {
+		return readBody(resp, limit)
+	}
+	var late atomic.Bool
+	timer := time.AfterFunc(errorBodyWithin, func() {
+		late.Store(true)
+		resp.Body.Close() // which ends the read
+	})
+	defer timer.Stop()
+	body, err := readBody(resp, limit)
+	if err != nil && late.Load() && resp.Request.Context().Err() == nil {
+		err = errStill
+	}
+	return body, err
+}
+
 // ended tells whether reading ended because the attempt was.
 func ended(resp *http.Response, err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
@@ -65,8 +91,8 @@ func broken(err error, limit int64) string {
 	switch {
 	case errors.Is(err, errTooLong):
 		return fmt.Sprintf("the answer has more than %.3g MiB, which is more than such a recording can have", float64(limit)/(1<<20))
-	case errors.As(err, &slow) && slow.Timeout():
-		return "the answer stood still"
+	case errors.Is(err, errStill), errors.As(err, &slow) && slow.Timeout():
+		return errStill.Error()
 	}
 	return "connection closed before the answer was whole"
 }

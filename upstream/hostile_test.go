@@ -446,3 +446,28 @@ func TestAbsurdTimesAreNotPassedOn(t *testing.T) {
 		}
 	}
 }
+
+// TestErrorThatStandsStill: whoever says that there is no answer is not waited for until it has said why.
+func TestErrorThatStandsStill(t *testing.T) {
+	for status, want := range map[int]Class{500: Broken, 503: Busy, 404: Misconfigured, 422: Broken} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			hungUp := make(chan struct{})
+			s := listen(t, func(_ *server, w http.ResponseWriter, r *http.Request) {
+				defer close(hungUp)
+				_, _ = io.Copy(io.Discard, r.Body)
+				w.Header().Set("Retry-After", "7")
+				w.WriteHeader(status)
+				_, _ = io.WriteString(w, `{"error":`)
+				_ = http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+			})
+			began := time.Now()
+			v := mustExchange(t, openAI{}, s.base(t), request(params(t, transcript.OpenAI)))
+			if v.Class != want || time.Since(began) > 10*errorBodyWithin || want == Busy && v.RetryAfter != 7*time.Second {
+				t.Errorf("after %v: class %d, retry after %v: %s", time.Since(began), v.Class, v.RetryAfter, v.Detail)
+			}
+			<-hungUp
+		})
+	}
+}

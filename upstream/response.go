@@ -41,7 +41,7 @@ func read(resp *http.Response, r Request, a asked) (Verdict, []byte, error) {
 		v, err := readStream(resp, limit)
 		return v, nil, err
 	}
-	body, err := readBody(resp, limit)
+	body, err := readWithin(resp, limit)
 	if err != nil && ended(resp, err) {
 		return Verdict{}, nil, err
 	}
