@@ -54,7 +54,6 @@ func badRequests(t *testing.T) []badRequest {
 		{name: "too many beams", path: inference, audio: wav, fields: with("beam_size", "99"), status: 400, says: "beam_size"},
 		{name: "too many candidates", path: inference, audio: wav, fields: with("best_of", "1000000"), status: 400, says: "best_of"},
 		{name: "audio_ctx too large", path: inference, audio: wav, fields: with("audio_ctx", "3000"), status: 400, says: "audio_ctx"},
-		{name: "unknown format for whisper.cpp", path: inference, audio: wav, fields: with("response_format", "docx"), status: 400, says: "docx"},
 	}
 }
 

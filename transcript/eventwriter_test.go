@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -14,11 +15,38 @@ import (
 // client takes what is written to it, until it is gone.
 type client struct {
 	*httptest.ResponseRecorder
+	mu       sync.Mutex // held by tests while they look, since the writer goes on after them
 	gone     bool
 	deadline time.Time
 }
 
+func (c *client) Header() http.Header {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ResponseRecorder.Header()
+}
+
+func (c *client) Flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ResponseRecorder.Flush()
+}
+
+func (c *client) flushed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.Flushed
+}
+
+func (c *client) writeBy() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.deadline
+}
+
 func (c *client) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.gone {
 		return 0, errors.New("gone")
 	}
@@ -26,6 +54,8 @@ func (c *client) Write(p []byte) (int, error) {
 }
 
 func (c *client) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.deadline = t
 	return nil
 }
@@ -44,16 +74,16 @@ func TestEventWriter(t *testing.T) {
 		e, _ := eventWriter(c, time.Second)
 		time.Sleep(999 * time.Millisecond)
 		synctest.Wait()
-		if c.Flushed {
+		if c.flushed() {
 			t.Fatal("the header is out before its time")
 		}
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
-		if !c.Flushed || c.Header().Get("Content-Type") != StreamType || c.Header().Get("X-Test") != "yes" || !strings.Contains(c.Header().Get("Cache-Control"), "no-transform") {
-			t.Fatalf("flushed %v, %v", c.Flushed, c.Header())
+		if !c.flushed() || c.Header().Get("Content-Type") != StreamType || c.Header().Get("X-Test") != "yes" || !strings.Contains(c.Header().Get("Cache-Control"), "no-transform") {
+			t.Fatalf("flushed %v, %v", c.flushed(), c.Header())
 		}
-		if want := time.Now().Add(time.Minute); !c.deadline.Equal(want) {
-			t.Errorf("a write has until %v, want %v", c.deadline, want)
+		if want := time.Now().Add(time.Minute); !c.writeBy().Equal(want) {
+			t.Errorf("a write has until %v, want %v", c.writeBy(), want)
 		}
 		time.Sleep(40 * time.Second) // two comments more
 		e.Send([]byte("data: 1\n\n"))
@@ -65,7 +95,7 @@ func TestEventWriter(t *testing.T) {
 		if want := strings.Repeat(string(comment), 3) + "data: 1\n\ndata: 2\n\n"; c.Body.String() != want {
 			t.Errorf("%q, want %q", c.Body, want)
 		}
-		if !c.deadline.IsZero() {
+		if !c.writeBy().IsZero() {
 			t.Error("the connection can't be used any more")
 		}
 	})
@@ -79,7 +109,7 @@ func TestEventWriterThatNeverBegan(t *testing.T) {
 		if e.End(Invalid("file", "x", "No.")) {
 			t.Error("a stream has begun")
 		}
-		if c.Flushed || c.Body.Len() > 0 || len(c.Header()) > 0 {
+		if c.flushed() || c.Body.Len() > 0 || len(c.Header()) > 0 {
 			t.Errorf("%v %q", c.Header(), c.Body)
 		}
 	})
