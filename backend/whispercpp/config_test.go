@@ -22,7 +22,8 @@ func TestConfigMistakes(t *testing.T) {
 	for want, cfg := range map[string]Config{
 		"model file": {}, "slots": {ModelPath: "m", Slots: -1}, "threads": {ModelPath: "m", Threads: 1000},
 		"GPU mode": {ModelPath: "m", GPU: "yes"}, "limit": {ModelPath: "m", MaxDecoders: 9},
-		"beams": {ModelPath: "m", BeamSize: 5, MaxDecoders: 4},
+		"beams": {ModelPath: "m", BeamSize: 5, MaxDecoders: 4}, "short-clip": {ModelPath: "m", ShortClips: "yes"},
+		"more than the limit": {ModelPath: "m", Slots: 3, SlotsMax: 2}, "largest number": {ModelPath: "m", SlotsMax: 65},
 	} {
 		if _, err := cfg.withDefaults(2); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want something about %s", cfg, err, want)

@@ -131,6 +131,9 @@ func TestParametersAtTheirEnds(t *testing.T) {
 		"tiny context":       {Language: "en", AudioCtx: 1, TemperatureInc: ptr(0.0)},
 		"odd context":        {Language: "en", AudioCtx: 77, TemperatureInc: ptr(0.0)},
 		"almost all context": {Language: "en", AudioCtx: 1499, TemperatureInc: ptr(0.0)},
+		"carried":            {Language: "en", Prompt: "one two three", CarryPrompt: true, TemperatureInc: ptr(0.0)},
+		"carried in no room": {Language: "en", Prompt: "one two three", CarryPrompt: true, MaxContext: ptr(1), TemperatureInc: ptr(0.0)},
+		"carried in little":  {Language: "en", Prompt: "one two three", CarryPrompt: true, MaxContext: ptr(2), TemperatureInc: ptr(0.0)},
 		"everything":         everything,
 	} {
 		t.Run(name, func(t *testing.T) {

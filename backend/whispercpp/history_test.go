@@ -121,5 +121,5 @@ func TestRealMixedRequestsGetWhatEachGetsAlone(t *testing.T) {
 		{"another short one", other, transcript.Params{Words: true}},
 		{"full", clip, transcript.Params{AudioCtx: 1500, MaxContext: ptr(0), OffsetMS: 100}},
 		{"beams", clip, transcript.Params{BeamSize: 3}},
-	}, 8)
+	}, 4)
 }

@@ -40,9 +40,13 @@ const (
 	ggmlError = 4
 )
 
-// everyday is what the library says of runs that are stopped because the client left, and of audio
-// that ends within a moment of the offset that a client asked for: nobody's fault.
-var everyday = []string{"failed to encode", "failed to decode", "input is too short", "encoder_begin_callback returned false"}
+// everyday is what the library says of runs that are stopped because the client left, of audio that
+// ends within a moment of the offset that a client asked for, and of prompts of which it takes the end:
+// nobody's fault.
+var everyday = []string{
+	"failed to encode", "failed to decode", "input is too short", "encoder_begin_callback returned false",
+	"too many resulting tokens", "initial prompt is too long",
+}
 
 func (s *logSink) add(level int, text string) {
 	text = strings.TrimSpace(text)

@@ -44,6 +44,7 @@ func TestOptionsRefuseWhatHurtsWhisper(t *testing.T) {
 		"unknown language":         {transcript.Params{Language: "zz"}, 51865, "language"},
 		"language name":            {transcript.Params{Language: "German"}, 51865, "language"},
 		"another than English":     {transcript.Params{Language: "de"}, 51864, "language"},
+		"turns of many languages":  {transcript.Params{TinyDiarize: true}, 51865, "tinydiarize"},
 		"translation with English": {transcript.Params{Task: transcript.Translate}, 51864, "model"},
 	} {
 		_, refusal := newOptions(c.p, 3*SampleRate, testLimits(c.vocab))

@@ -134,3 +134,49 @@ func TestCompressionRatio(t *testing.T) {
 		}
 	}
 }
+
+// whisper.cpp's server gives the tokens of each segment for its words, and leaves the markers out.
+func TestSegmentsAsTheServerHasThem(t *testing.T) {
+	raw, v := speech([]string{" Gr", "\xc3", "\xbc", "ezi"}, []string{" mit\xe8", "\xaa", "\x9e"})
+	raw[0].tokens = append(raw[0].tokens, token{id: v.begin + 20, tid: v.begin + 20, plog: math.Log(0.25)})
+	raw[0].tokens[1].t1 = -1
+	got := assemble(t, &options{asServer: true, words: true, tokenWords: true, duration: 60}, "de", raw, v)
+	s := got.Segments[0]
+	if want := []string{" Gr", "ü", "ezi"}; !slices.Equal(spoken(s.Words), want) || !slices.Equal(s.Tokens, []int{0, 1, 2, 3}) || got.Words != nil {
+		t.Errorf("%+v, want the words %q", got, want)
+	}
+	if want := math.Log(0.5) * 4 / 5; math.Abs(s.AvgLogprob-want) > 1e-9 {
+		t.Errorf("%v, want %v", s.AvgLogprob, want)
+	}
+	if w := s.Words[1]; w.Start != 0.1 || w.End != 0.3 || w.Probability != 0.5 {
+		t.Errorf("%+v", w)
+	}
+	if want := []string{" mit語"}; !slices.Equal(spoken(got.Segments[1].Words), want) {
+		t.Errorf("%q, want %q", spoken(got.Segments[1].Words), want)
+	}
+}
+
+func TestSpeakersTurnIsMarked(t *testing.T) {
+	raw, v := speech([]string{" Yes?"}, []string{" No."})
+	raw[0].speakerTurn = true
+	for on, want := range map[bool]string{true: " Yes? [SPEAKER_TURN]", false: " Yes?"} {
+		if got := assemble(t, &options{tinyDiarize: on, duration: 60}, "en", raw, v); got.Segments[0].Text != want || got.Segments[1].Text != " No." {
+			t.Errorf("%+v, want %q", got.Segments, want)
+		}
+	}
+}
+
+// Timestamps are counted from the beginning of their window, so that it can be told from them.
+func TestSeekIsWhereTheWindowBegan(t *testing.T) {
+	raw, v := speech([]string{" a"}, []string{" b"}, []string{" c"})
+	stamp := func(units int) token { return token{id: v.begin + units, tid: v.begin + units} }
+	raw[0].window, raw[0].t1, raw[0].tokens = 1, 480, append(raw[0].tokens, stamp(240))
+	raw[1].window, raw[1].t1 = 1, 3000 // without a timestamp of its own, in the same window
+	raw[2].window, raw[2].t0, raw[2].t1, raw[2].tokens = 2, 2960, 3100, append(raw[2].tokens, stamp(120))
+	got := assemble(t, &options{duration: 60}, "en", raw, v)
+	for i, want := range []int{0, 0, 2860} {
+		if got.Segments[i].Seek != want {
+			t.Errorf("segment %d: %d, want %d", i, got.Segments[i].Seek, want)
+		}
+	}
+}

@@ -16,7 +16,7 @@ import (
 // drives every part of the library in little time and needs no download.
 func syntheticModel(vocab int) Model {
 	return Model{
-		Vocab: vocab, AudioCtx: 1500, AudioState: 64, AudioHeads: 1, AudioLayers: 4,
+		Vocab: vocab, AudioCtx: 1500, AudioState: 64, AudioHeads: 1, AudioLayers: 1,
 		TextCtx: 448, TextHeads: 1, TextLayers: 3, Mels: 80, Ftype: 1,
 	}
 }
