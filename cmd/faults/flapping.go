@@ -8,7 +8,7 @@ import (
 )
 
 var flappingOnes = []scenario{
-	{ID: "13", Name: "flapping: up 3 s, down 3 s", Theme: breakers, Short: true, Peers: true, Long: true,
+	{ID: "13", Name: "flapping: up 3 s, down 3 s", Theme: breakers, Peers: true, Long: true,
 		Criterion: "failed attempts at most 10 % of successes and 3 more in 10 s, the time for which it is left alone grows to 30 s or more, under 0.5 % of clients see an error",
 		Run:       flapping},
 	{ID: "25", Name: "retry storm: 50 % errors on half the pool", Theme: attempts, Short: true, Peers: true,
