@@ -20,7 +20,7 @@ var refusals = []scenario{
 		Criterion: "each refused with the right status and in OpenAI's shape, none reaches a backend, nothing left afterwards", Run: beyondLimits},
 	{ID: "spool", Name: "more uploads than the queue may hold", Theme: limits, Short: true,
 		Criterion: "503 with Retry-After and never an error of another kind, bytes held within the limit, those taken are served, files of the spool for their owner only", Run: spoolQuota},
-	{ID: "tenant", Name: "one tenant sends a flood", Theme: limits, Short: true,
+	{ID: "tenant", Name: "one tenant sends a flood", Theme: limits,
 		Criterion: "429 with Retry-After beyond its limit; p99 of the others at most 1.5 x base; they do not fail", Run: tenantFlood},
 	{ID: "bomb", Name: "a small upload that says it is a week of audio, compressed requests", Theme: limits, Short: true,
 		Criterion: "refused or served like any other within 2 s; memory grows by less than 64 MiB; others served", Run: bombs},
