@@ -78,16 +78,6 @@ fuzz: ## Every fuzz target for a minute each; findings stay as seeds (FUZZTIME=1
 faults: whisperpool ## Break backends behind a real proxy, and what clients saw (SHORT=1: under five minutes; PEERS=1: Caddy and HAProxy, too; RUN=REGEX)
 	@PEERS="$(PEERS)" scripts/faults.sh $(if $(SHORT),-short) $(if $(RUN),-run '$(RUN)')
 
-.PHONY: conformance
-conformance: whisper-backend model recordings ## The same requests to whisper-backend and to whisper-server: all of them; half an hour (make test has a part)
-	@$(LIBWHISPER_ENV); $(TEST_ENV); \
-		WHISPERPOOL_CONFORMANCE=whole go test -count=1 -v -timeout 120m -run 'TestConformance|TestSameText|TestDifferences' ./e2e
-
-.PHONY: soak
-soak: whisper-backend model recordings ## Hundreds of requests, an hour of audio, clients that hang up, models swapped, at once; half an hour (SHORT=1: the part that make test has)
-	@$(LIBWHISPER_ENV); $(TEST_ENV); \
-		WHISPERPOOL_SOAK=$(if $(SHORT),short,whole) go test -count=1 -v -timeout 180m -run TestSoak ./e2e
-
 .PHONY: lint
 lint: ## golangci-lint, at the version of tools.mod (its first build takes minutes)
 	@go tool -modfile=tools.mod golangci-lint run

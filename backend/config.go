@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"runtime"
 	"time"
 
@@ -65,9 +64,6 @@ type Config struct {
 	// Detectors find the speech, as many jobs at once as there are of them. None: silence is never cut
 	// out. The server closes them.
 	Detectors []SpeechDetector
-	// Around, unless nil, is put around all routes, inside of the check of keys: the fault switches of
-	// an emulator.
-	Around func(http.Handler) http.Handler
 	// Ready, unless nil, is called once, when the server begins to take work.
 	Ready func()
 	// Log gets what operators should know: never audio, file names or transcripts. nil: nothing.

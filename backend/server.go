@@ -78,11 +78,7 @@ func New(cfg Config, engine Transcriber) (*Server, error) {
 
 // Handler answers all requests of the API, see the routes.
 func (s *Server) Handler() http.Handler {
-	var all http.Handler = s.routes
-	if s.cfg.Around != nil {
-		all = s.cfg.Around(all)
-	}
-	return s.guarded(all)
+	return s.guarded(s.routes)
 }
 
 // errShutdown is why jobs are aborted that outlast the grace period.

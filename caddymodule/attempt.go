@@ -124,10 +124,10 @@ func (t *transcription) attempt(ctx context.Context, a dispatcher.Attempt, b *ba
 		if !t.trial && !a.Commit() {
 			return scheduler.Outcome{Result: scheduler.Aborted}
 		}
-		t.answered(a, verdict, time.Since(began))
 		if verdict.Answer.Stream != nil {
-			return *t.stream.ended.Load() // a stream that breaks off is the backend's failure
+			return t.passOn(ctx, a, verdict, began)
 		}
+		t.answered(a, verdict, time.Since(began))
 		return scheduler.Outcome{
 			// A length that can't be the upload's makes a speed that can't be learned from.
 			Result: scheduler.Success, AudioSeconds: verdict.Answer.AudioSeconds, Words: verdict.Answer.Words && !verdict.Answer.Doubtful,

@@ -26,7 +26,7 @@ type stream struct {
 	events *transcript.EventWriter
 	text   transcript.Stream
 	head   atomic.Pointer[streamHead]
-	ended  atomic.Pointer[scheduler.Outcome]
+	ended  atomic.Pointer[scheduler.Outcome] // of the attempt that was passed on
 }
 
 // streamHead is what is told in the header: whose answer it is.
@@ -66,9 +66,12 @@ func (s *stream) fault() string {
 
 // passOn passes the stream of an attempt on, once that has committed, to its end. Whether the client is
 // slow to take it does not hold the backend up.
-func (t *transcription) passOn(ctx context.Context, a dispatcher.Attempt, v upstream.Verdict, began time.Time) scheduler.Outcome {
+//
+// A stream that breaks off is the backend's failure, though nothing can be tried again.
+func (t *transcription) passOn(ctx context.Context, a dispatcher.Attempt, v upstream.Verdict, began time.Time) (outcome scheduler.Outcome) {
 	from, to := v.Answer.Stream, t.stream
 	defer from.Close()
+	defer func() { to.ended.Store(&outcome) }()
 	to.head.Store(&streamHead{a.Dispatch, v.Emulator})
 	for done := false; !done; {
 		event, err := from.Next()
@@ -79,7 +82,7 @@ func (t *transcription) passOn(ctx context.Context, a dispatcher.Attempt, v upst
 		done = event.Done
 	}
 	to.events.Send(to.text.Done())
-	t.settleOn(a, v, time.Since(began))
+	t.answered(a, v, time.Since(began))
 	return scheduler.Outcome{Result: scheduler.Success, AudioSeconds: v.Answer.AudioSeconds, Words: from.Words()}
 }
 

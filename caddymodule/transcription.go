@@ -52,15 +52,6 @@ type answer struct {
 
 // answered takes in the answer of the attempt that has committed. There is one.
 func (t *transcription) answered(a dispatcher.Attempt, v upstream.Verdict, service time.Duration) {
-	if v.Answer.Stream != nil {
-		outcome := t.passOn(context.Background(), a, v, time.Now().Add(-service))
-		t.stream.ended.Store(&outcome)
-		return
-	}
-	t.settleOn(a, v, service)
-}
-
-func (t *transcription) settleOn(a dispatcher.Attempt, v upstream.Verdict, service time.Duration) {
 	t.answer.Store(&answer{v.Answer, a.Dispatch, v.Emulator, service})
 	if t.taken != nil {
 		close(t.taken)

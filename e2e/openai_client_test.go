@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"os/exec"
+	"path/filepath"
 	"testing"
 )
 
@@ -23,7 +24,8 @@ func runNode(t *testing.T, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), askMax)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "node", append([]string{"openai_node.mjs", env(t, "WHISPERPOOL_OPENAI_NODE")}, args...)...).CombinedOutput()
+	folder := env(t, "WHISPERPOOL_OPENAI_NODE")
+	out, err := exec.CommandContext(ctx, filepath.Join(folder, "bin", "node"), append([]string{"openai_node.mjs", folder}, args...)...).CombinedOutput()
 	if err != nil {
 		t.Errorf("%v, %v\n%s", err, ctx.Err(), out)
 	}

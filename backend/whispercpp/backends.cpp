@@ -125,10 +125,11 @@ bool wp_found_opens(int index) {
     return true;
 }
 
-uint64_t wp_found_free_bytes(int index) {
-    size_t free_bytes = 0, total_bytes = 0;
-    ggml_backend_dev_memory(ggml_backend_dev_get(size_t(index)), &free_bytes, &total_bytes);
-    return free_bytes;
+void wp_found_memory(int index, uint64_t * free_bytes, uint64_t * total_bytes) {
+    size_t unused = 0, all = 0;
+    ggml_backend_dev_memory(ggml_backend_dev_get(size_t(index)), &unused, &all);
+    *free_bytes = unused;
+    *total_bytes = all;
 }
 
 } // extern "C"

@@ -39,9 +39,9 @@ int wp_found_count(void);
 void wp_found_get(int index, wp_found * out);
 // Tells whether the device can be opened; whisper.cpp falls back to the CPU where it cannot.
 bool wp_found_opens(int index);
-// Bytes of the device's memory that are free. On a GPU the first call makes a context there, which
+// Bytes of the device's memory that are free, and of all of it. On a GPU the first call makes a context there, which
 // takes some hundred MB.
-uint64_t wp_found_free_bytes(int index);
+void wp_found_memory(int index, uint64_t * free_bytes, uint64_t * total_bytes);
 
 #ifdef __cplusplus
 }

@@ -7,7 +7,7 @@ type device struct {
 	name, description string // "CUDA0", "NVIDIA A10G"
 	gpu               bool
 	index             int    // among all devices
-	free              uint64 // bytes of memory, where it was asked for
+	free, total       uint64 // bytes of memory, where it was asked for
 	why               string // no GPU is used though one was looked for; part of a sentence
 }
 

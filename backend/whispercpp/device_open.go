@@ -38,10 +38,12 @@ func devices() []device {
 
 func (d device) opens() bool { return bool(C.wp_found_opens(C.int(d.index))) }
 
-// refreshed is the device with its free memory as of now, where that matters.
+// refreshed is the device with its memory as of now, where that matters.
 func (d device) refreshed() device {
 	if d.gpu {
-		d.free = uint64(C.wp_found_free_bytes(C.int(d.index)))
+		var free, total C.uint64_t
+		C.wp_found_memory(C.int(d.index), &free, &total)
+		d.free, d.total = uint64(free), uint64(total)
 	}
 	return d
 }

@@ -158,11 +158,11 @@ func (e *engine) Resize(count int) error { return e.slots.resize(count) }
 
 // Info implements [backend.Transcriber].
 func (e *engine) Info() backend.EngineInfo {
-	ready := e.slots.ready()
+	ready, now := e.slots.ready(), e.device.refreshed()
 	return backend.EngineInfo{
 		Engine: "whispercpp", Model: e.limits.id, Multilingual: e.limits.model.Multilingual(),
 		Slots: ready, SlotsMax: e.slots.most(), GPU: e.device.gpu, Threads: e.threads, Device: e.device.label(),
-		DeviceFree: e.device.refreshed().free, Bytes: e.memory.bytes(ready, e.shortClips), ShortClips: e.shortClips,
+		DeviceFree: now.free, DeviceTotal: now.total, Bytes: e.memory.bytes(ready, e.shortClips), ShortClips: e.shortClips,
 		SystemInfo: strings.TrimSpace(bindings.Whisper_print_system_info()),
 	}
 }
