@@ -58,12 +58,6 @@ type Config struct {
 	ModelsDir string
 	// KeyFile is a file of API keys, one a line, of which clients must send one. "": none is needed.
 	KeyFile string
-	// VAD says when silence is cut out before the engine has its turn: "auto" or "", where a client asks
-	// for it; "on", unless a client asks for the contrary; "off", never.
-	VAD string
-	// Detectors find the speech, as many jobs at once as there are of them. None: silence is never cut
-	// out. The server closes them.
-	Detectors []SpeechDetector
 	// Ready, unless nil, is called once, when the server begins to take work.
 	Ready func()
 	// Log gets what operators should know: never audio, file names or transcripts. nil: nothing.
@@ -90,9 +84,6 @@ const (
 
 // withDefaults fills in what was left zero and refuses what makes no sense.
 func (c Config) withDefaults() (Config, error) {
-	if err := c.checkVAD(); err != nil {
-		return c, err
-	}
 	switch {
 	case c.UploadMax < 0:
 		return c, fmt.Errorf("the largest upload must be more than %d bytes", c.UploadMax)

@@ -106,13 +106,14 @@ func TestBadInputIsToldApart(t *testing.T) {
 	}
 }
 
-// Each of these would make whisper.cpp crash, loop for ever or answer with another client's words.
+// Each of these would make whisper.cpp crash, loop for ever or answer with another client's words; detection of speech
+// is not there, and silence about that would be taken for a yes.
 func TestInferenceRefusesWhatHurtsWhisper(t *testing.T) {
 	_, base := serve(t, backend.Config{BeamSizeMax: 3}, fast(t))
 	for _, c := range [][2]string{
 		{"temperature", "1.1"}, {"temperature", "nan"}, {"temperature", "-0.1"}, {"temperature_inc", "1e-9"},
 		{"offset_t", "-5"}, {"duration", "-1"}, {"beam_size", "4"}, {"best_of", "4"}, {"beam_size", "-2"},
-		{"audio_ctx", "1501"}, {"audio_ctx", "-1"}, {"language", "zz"}, {"max_context", "x"},
+		{"audio_ctx", "1501"}, {"audio_ctx", "-1"}, {"language", "zz"}, {"max_context", "x"}, {"vad", "true"},
 	} {
 		contentType, body := form(wav(0.1), c[0], c[1])
 		a := send(t, http.MethodPost, base+"/inference", contentType, body)

@@ -84,14 +84,3 @@ type Model struct {
 	Multilingual bool
 	Translates   bool // to English
 }
-
-// SpeechDetector finds out where somebody speaks, so that silence need not be transcribed.
-type SpeechDetector interface {
-	// Speech returns the stretches with speech in order, not overlapping; none for silence. It looks
-	// at ctx at least once for each minute of audio. At most one call runs at once for each detector.
-	Speech(ctx context.Context, samples []float32, p transcript.VAD) ([]Span, error)
-	Close() error
-}
-
-// Span is a stretch of audio in samples, From included, To not.
-type Span struct{ From, To int }
