@@ -8,8 +8,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/whisperpool/whisperpool/dispatcher"
+	"github.com/whisperpool/whisperpool/scheduler"
+	"github.com/whisperpool/whisperpool/transcript"
+	"github.com/whisperpool/whisperpool/upstream"
 )
 
 // saying is an answer in events, sent as they are told, until the channel is closed.
@@ -180,6 +186,39 @@ func TestStreamThatBreaksLater(t *testing.T) {
 	}
 	if streams != 1 {
 		t.Errorf("%d attempts", streams)
+	}
+}
+
+// A stream that stands still until its attempt is given up is the backend's failure, and says so.
+func TestStreamThatIsGivenUp(t *testing.T) {
+	events := make(chan string, 1)
+	events <- deltaOf("Ask not")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		saying(events)(w, r, sent{form: map[string][]string{"stream": {"true"}}})
+	}))
+	t.Cleanup(server.Close)
+	ctx, end := context.WithCancelCause(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind, _ := upstream.ByName("whisperpool")
+	v, err := kind.Read(resp, upstream.Request{Params: transcript.Params{API: transcript.OpenAI, Format: transcript.JSON, Stream: true}})
+	if err != nil || v.Answer.Stream == nil {
+		t.Fatal(v, err)
+	}
+	defer v.Answer.Stream.Close()
+	if _, err := v.Answer.Stream.Next(); err != nil {
+		t.Fatal(err)
+	}
+	end(dispatcher.ErrGivenUp)
+	_, err = v.Answer.Stream.Next()
+	if o := brokenStream(ctx, v.Answer.Stream, err); err == nil || o.Result != scheduler.Failed || !strings.Contains(o.Detail, "given up") {
+		t.Errorf("%v, %+v", err, o)
 	}
 }
 
