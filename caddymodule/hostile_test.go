@@ -188,16 +188,19 @@ func TestSlowUploads(t *testing.T) {
 	const piece, every = 1000, 100 * time.Millisecond
 	var wg sync.WaitGroup
 	var served, left, most atomic.Int64
-	start, others := make(chan struct{}), make(chan struct{})
-	goOn := sync.OnceFunc(func() { close(others) })
+	in, others := make(chan struct{}), make(chan struct{})
+	letIn, goOn := sync.OnceFunc(func() { close(in) }), sync.OnceFunc(func() { close(others) })
+	defer letIn()
 	defer goOn()
 	for i := range clients {
 		conn := p.dialRaw(int64(len(body)))
 		wg.Go(func() {
-			<-start
 			tick := time.NewTicker(every)
 			defer tick.Stop()
 			for at := 0; at < len(body); at += piece {
+				if at > 0 {
+					<-in // those that came first had room that the others' requests take: they give it back with their next piece
+				}
 				if at > len(body)/2 {
 					<-others // or a busy machine would have the first done before the others are served
 					if i%2 == 1 {
@@ -221,9 +224,11 @@ func TestSlowUploads(t *testing.T) {
 			served.Add(1)
 		})
 	}
-	close(start)
-	eventually(t, "all are uploading", func() bool {
-		return p.pool().uploads.memory.Load() > 1<<20 && p.pool().uploads.requests.Load() == clients
+	eventually(t, "all are there", func() bool { return p.pool().uploads.requests.Load() == clients })
+	letIn()
+	eventually(t, "all are uploading, within the limit", func() bool {
+		inMemory := p.pool().uploads.memory.Load()
+		return inMemory > 1<<20 && inMemory+clients*requestShare <= memory
 	})
 	slow := len(backend.requests())
 	for range 10 {
