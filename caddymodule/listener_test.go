@@ -201,6 +201,8 @@ func reloadUnderSecureClients(t *testing.T, wrappers string) (served [3]int32, l
 	backend := newWhisper(t, func(s *whisper) { s.slots = 8 })
 	address := freeAddress(t)
 	_, port, _ := net.SplitHostPort(address)
+	// Without HTTP/3, of which Caddy notes the server while its other one takes requests already: a race of its own.
+	wrappers = strings.Replace(wrappers, "servers {\n", "servers {\n\t\tprotocols h1 h2\n", 1)
 	p := &proxy{t: t, url: "https://localhost:" + port, logs: t.TempDir() + "/caddy.log",
 		more: wrappers + "\tskip_install_trust\n\tauto_https disable_redirects\n"}
 	stopAfter(t)
