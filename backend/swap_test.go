@@ -35,6 +35,7 @@ type engines struct {
 	fail map[string]error
 	made map[string]*blocking // the newest of each model
 	hold chan struct{}        // unless nil, a load waits until it is closed
+	load func(*blocking)      // unless nil, gets each one that is made
 }
 
 func newEngines(dir string, ids ...string) *engines {
@@ -62,6 +63,9 @@ func (e *engines) Load(_ context.Context, id string, slots int) (backend.Transcr
 		return nil, err
 	}
 	e.made[id] = newBlocking(slots)
+	if e.load != nil {
+		e.load(e.made[id])
+	}
 	return named{e.made[id], id}, nil
 }
 
@@ -280,41 +284,28 @@ func TestLoadRefusals(t *testing.T) {
 	}
 }
 
-// A swap under load: fifty clients without a break while the model changes back and forth; none is
+// A swap under load: twenty clients without a break while the model changes back and forth; none is
 // refused and none gets another model's engine after it was closed.
 func TestSwapsUnderLoad(t *testing.T) {
 	e := newEngines(t.TempDir(), "base", "large")
-	r := runLibrary(t, backend.Config{ModelsDir: e.dir, Queue: 100, MemoryMax: 150, MinSlots: 4, MaxSlots: 4}, e)
 	ctx, stop := context.WithCancel(t.Context())
-	feed := func(engine *blocking) { // lets every job of an engine go
-		for ctx.Err() == nil {
-			select {
-			case engine.release <- struct{}{}:
-			case <-ctx.Done():
-			}
-			select {
-			case <-engine.started:
-			default:
-			}
-			select {
-			case <-engine.ended:
-			default:
-			}
-		}
-	}
 	var feeders, clients sync.WaitGroup
-	fed := map[*blocking]bool{}
-	feedAll := func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		for _, engine := range e.made {
-			if !fed[engine] {
-				fed[engine] = true
-				feeders.Go(func() { feed(engine) })
+	// Lets every job of an engine go; also of one that is loaded again for a job that waited for it through a swap.
+	e.load = func(engine *blocking) {
+		feeders.Go(func() {
+			for {
+				select {
+				case engine.release <- struct{}{}:
+				case <-engine.started:
+				case <-engine.ended:
+				case <-ctx.Done():
+					return
+				}
 			}
-		}
+		})
 	}
-	feedAll()
+	r := runLibrary(t, backend.Config{ModelsDir: e.dir, Queue: 100, MemoryMax: 150, MinSlots: 4, MaxSlots: 4}, e)
+	t.Cleanup(clients.Wait)
 	for range 20 {
 		clients.Go(func() {
 			for range 10 {
@@ -340,13 +331,11 @@ func TestSwapsUnderLoad(t *testing.T) {
 				swaps <- fmt.Errorf("swap %d: %s", i, resp.Status)
 				return
 			}
-			feedAll()
 		}
 	}()
 	if err := await(t, swaps, "the swaps"); err != nil {
 		t.Error(err)
 	}
-	feedAll()
 	clients.Wait()
 	stop()
 	feeders.Wait()
