@@ -45,8 +45,8 @@ libwhisper: ## Build whisper.cpp as a library, once (CUDA=1: for NVIDIA cards)
 	@scripts/libwhisper.sh >/dev/null
 
 .PHONY: model
-model: ## Get the models base and tiny.en (MODEL=base: that one alone)
-	@for name in $(or $(MODEL),base tiny.en); do scripts/model.sh "$$name" >/dev/null; done
+model: ## Get the models base and tiny.en, and Silero's that tells speech from silence (MODEL=base: that one alone)
+	@for name in $(or $(MODEL),base tiny.en silero-v6.2.0); do scripts/model.sh "$$name" >/dev/null; done
 
 .PHONY: recordings
 recordings: ## Get recordings with known words, to try and test with

