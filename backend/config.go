@@ -58,6 +58,11 @@ type Config struct {
 	ModelsDir string
 	// KeyFile is a file of API keys, one a line, of which clients must send one. "": none is needed.
 	KeyFile string
+	// Detectors tell speech from silence, for as many jobs at once as there are of them, so that silence can be cut
+	// out before the engine has its turn. None: it never is. The server closes them.
+	Detectors []SpeechDetector
+	// VAD has silence cut out for clients, too, that do not ask for it, unless they ask for the contrary.
+	VAD bool
 	// Ready, unless nil, is called once, when the server begins to take work.
 	Ready func()
 	// Log gets what operators should know: never audio, file names or transcripts. nil: nothing.
@@ -99,6 +104,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("the memory of models must be more than %d bytes", c.MemoryMax)
 	case c.Grace < 0:
 		return c, fmt.Errorf("the time to finish must not be %v", c.Grace)
+	case c.VAD && len(c.Detectors) == 0:
+		return c, errors.New("silence can be cut out only with a model that tells speech from it")
 	}
 	orDefault(&c.Queue, 16)
 	c.Queue = max(c.Queue, 0)

@@ -26,6 +26,7 @@ type metrics struct {
 	inference prometheus.Histogram
 	realTime  prometheus.Histogram
 	audio     prometheus.Counter
+	silence   prometheus.Counter
 	windows   prometheus.Counter
 	tokens    prometheus.Counter
 	fallbacks prometheus.Counter
@@ -71,6 +72,7 @@ func newMetrics(s *Server) *metrics {
 	m.inference = histogram("whisper_backend_inference_seconds", "Time that successful jobs held a slot.", secondsBuckets)
 	m.realTime = histogram("whisper_backend_real_time_factor", "Time that successful jobs held a slot, for each second of their audio.", ratioBuckets)
 	m.audio = counter("whisper_backend_audio_seconds_total", "Audio that was transcribed.")
+	m.silence = counter("whisper_backend_silence_seconds_total", "Silence that was cut out of recordings before they took a slot.")
 	m.windows = counter("whisper_backend_windows_total", "Windows of audio that were encoded, for finding out the language too.")
 	m.tokens = counter("whisper_backend_tokens_total", "Tokens of the answers.")
 	m.fallbacks = counter("whisper_backend_fallbacks_total", "Windows that were decoded again at a higher temperature.")
@@ -133,9 +135,12 @@ func (m *metrics) observe(outcome string, j *job) {
 	if outcome != "ok" {
 		return
 	}
-	m.inference.Observe(j.inference.Seconds())
 	m.audio.Add(j.audioSeconds)
 	m.rate.add(time.Now(), j.audioSeconds)
+	if j.inference == 0 { // nobody speaks in it
+		return
+	}
+	m.inference.Observe(j.inference.Seconds())
 	if j.audioSeconds > 0 {
 		m.realTime.Observe(j.inference.Seconds() / j.audioSeconds)
 	}

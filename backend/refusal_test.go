@@ -106,8 +106,8 @@ func TestBadInputIsToldApart(t *testing.T) {
 	}
 }
 
-// Each of these would make whisper.cpp crash, loop for ever or answer with another client's words; detection of speech
-// is not there, and silence about that would be taken for a yes.
+// Each of these would make whisper.cpp crash, loop for ever or answer with another client's words. Where there
+// is no model to tell speech from silence, silence about that would be taken for a yes.
 func TestInferenceRefusesWhatHurtsWhisper(t *testing.T) {
 	_, base := serve(t, backend.Config{BeamSizeMax: 3}, fast(t))
 	for _, c := range [][2]string{

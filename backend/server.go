@@ -38,6 +38,8 @@ type Server struct {
 	memory   *semaphore.Weighted    // bytes of uploads in memory
 	decoders *semaphore.Weighted    // uploads that are decoded at once
 	decoded  *semaphore.Weighted    // seconds of decoded audio in memory
+
+	detectors detectors // of speech
 }
 
 // New makes a server for an engine. The engine may be nil: then the server says that it is loading
@@ -55,6 +57,8 @@ func New(cfg Config, engine Transcriber) (*Server, error) {
 		memory:   semaphore.NewWeighted(uploadMemoryAll),
 		decoders: semaphore.NewWeighted(int64(cfg.Decoders)),
 		decoded:  semaphore.NewWeighted(decodedSecondsMax(cfg)),
+
+		detectors: newDetectors(cfg.Detectors),
 	}
 	s.metrics = newMetrics(s)
 	s.shelf = newShelf(s, cfg.Library)
@@ -163,5 +167,5 @@ func (s *Server) drain(server *http.Server, abort context.CancelCauseFunc) error
 	case <-time.After(answered):
 		return fmt.Errorf("%d requests did not stop", s.gate.count())
 	}
-	return s.shelf.shut()
+	return errors.Join(s.shelf.shut(), s.detectors.close())
 }

@@ -22,7 +22,8 @@ type job struct {
 	held    int64   // seconds of decoded audio that it has reserved
 	stream  *stream // to a client that wants its answer piece by piece; else nil
 
-	sides *sides // of a recording whose speakers are to be told apart; else nil
+	sides    *sides    // of a recording whose speakers are to be told apart; else nil
+	timeline *timeline // of samples, once silence was cut out of them; else nil
 
 	audioSeconds float64
 	// Time spent decoding, waiting (for a decoder, for memory, for a slot), and in the slot.
@@ -62,6 +63,9 @@ func (s *Server) attend(w http.ResponseWriter, r *http.Request, j *job) (t trans
 	if refusal = d.adapt(&j.params); refusal != nil {
 		return t, refusal
 	}
+	if refusal = s.checkVAD(j.params); refusal != nil {
+		return t, refusal
+	}
 	// 4. A place in the queue, so that what waits, decoded or not, is bounded.
 	if !s.slots.enter() {
 		return t, s.queueFull()
@@ -78,6 +82,12 @@ func (s *Server) attend(w http.ResponseWriter, r *http.Request, j *job) (t trans
 	defer func() { s.decoded.Release(j.held) }()
 	if refusal = s.decodeAudio(ctx, j); refusal != nil {
 		return t, refusal
+	}
+	if refusal = s.cutSilence(ctx, j); refusal != nil {
+		return t, refusal
+	}
+	if j.timeline.silent() {
+		return j.timeline.nothing(j.params), nil
 	}
 	// 6. A slot, and the transcript.
 	return s.infer(ctx, d, j)
@@ -96,9 +106,6 @@ func (s *Server) understand(r *http.Request, j *job) (refusal *transcript.Error)
 	})
 	if refusal != nil {
 		return refusal
-	}
-	if on := j.params.VAD.On; on != nil && *on && j.params.API == transcript.WhisperServer { // for others it is a hint
-		return transcript.Invalid("vad", "unsupported_parameter", "This server does not tell speech from silence; leave vad out.")
 	}
 	if j.dialect.detect {
 		j.params.DetectOnly, j.params.Language = true, ""
@@ -282,10 +289,11 @@ func (s *Server) infer(ctx context.Context, d *device, j *job) (t transcript.Tra
 		s.slots.release(&d.lane)
 	}()
 	result, err := d.engine.Transcribe(ctx, Job{
-		Samples: j.samples, Params: j.params, Segment: j.stream.each(),
+		Samples: j.samples, Params: j.params, Segment: j.timeline.stream(j.stream.each()),
 	})
 	t = result.Transcript
 	if err == nil {
+		j.timeline.restore(&t)
 		j.sides.label(t.Segments)
 		s.metrics.worked(d.info.Model, result.Work)
 		if t.Duration == 0 {

@@ -51,6 +51,22 @@ func (o *options) library(cfg *backend.Config, log *slog.Logger) error {
 	}
 	files.engine.SlotsMax, files.engine.Threads = cfg.MaxSlots, threads
 	cfg.Library = files
+	return o.detectors(cfg, min(cfg.MaxSlots, cores), log)
+}
+
+// detectors makes as many that tell speech from silence, if that is wanted. Each is a thread while it works, and
+// takes 3 MB.
+func (o *options) detectors(cfg *backend.Config, count int, log *slog.Logger) error {
+	if o.vadModel == "" {
+		return nil
+	}
+	for range max(1, count) {
+		d, err := whispercpp.NewDetector(o.vadModel, log)
+		if err != nil {
+			return err
+		}
+		cfg.Detectors = append(cfg.Detectors, d)
+	}
 	return nil
 }
 
@@ -99,7 +115,7 @@ func (o *options) serverConfig(log *slog.Logger) (backend.Config, error) {
 		GPUClass: o.gpuClass, Version: programVersion(), Queue: o.queue, UploadMax: int64(o.uploadMax),
 		AudioMax: o.audioMax, BeamSizeMax: o.beamSizeMax, Grace: o.grace, Log: log,
 		TargetOngoing: o.target, UpscaleDelay: o.upDelay, DownscaleDelay: o.downDelay,
-		ModelsDir: o.modelsDir, MemoryMax: int64(o.memoryMax), UnloadAfter: o.unloadAfter, KeyFile: o.keyFile,
+		VAD: o.vad, ModelsDir: o.modelsDir, MemoryMax: int64(o.memoryMax), UnloadAfter: o.unloadAfter, KeyFile: o.keyFile,
 	}
 	if o.queue == 0 {
 		cfg.Queue = -1 // none waits; the zero value means the default

@@ -11,7 +11,7 @@ const helpHead = `whisper-backend serves whisper models on one GPU (or on the CP
 Usage:
   whisper-backend --model PATH [flags]       serve ggml models with whisper.cpp
   whisper-backend --engine emulator [flags]  serve made-up texts with a GPU's timing
-  whisper-backend convert DIR OUT            turn a faster-whisper model into a ggml file
+  whisper-backend convert DIR OUT            turn faster-whisper's models into ggml files
 
 It answers
   POST /v1/audio/transcriptions, /v1/audio/translations   as OpenAI's API does
@@ -28,6 +28,7 @@ Examples:
   whisper-backend --model ggml-base.bin --listen :8000 --api-key-file keys
   whisper-backend --model ggml-base.bin --models-dir /var/lib/whisper --memory-max 8GiB
   whisper-backend --model ggml-large-v3.bin --gpu 1 --listen 127.0.0.1:8001 --max-slots 6
+  whisper-backend --model ggml-base.bin --vad-model ggml-silero-v6.2.0.bin --vad
   whisper-backend --model ggml-large-v3.bin --gpu required --gpu-class A10G --slots 4
   whisper-backend --engine emulator --emulate-class H100 --emulate-model large-v3
 `

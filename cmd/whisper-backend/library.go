@@ -16,9 +16,6 @@ import (
 	"github.com/whisperpool/whisperpool/gpu"
 )
 
-// vadModelName is the file of the model that tells speech from silence.
-const vadModelName = "ggml-silero-v6.2.0.bin"
-
 // modelFiles are the ggml files that the flags name, each served under an id of its own: the
 // [backend.Library] of whisper.cpp.
 type modelFiles struct {

@@ -92,6 +92,8 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		{"--model x --short-clips maybe", "auto, on, off"},
 		{"--model x --emulate-model base", "--engine emulator"},
 		{"--engine emulator --models-dir x", "--models-dir"},
+		{"--model x --vad", "--vad-model"},
+		{"--engine emulator --vad-model x", "--vad-model"},
 		{"--model x --memory-max lots", "1GiB"},
 		{"--model x --engine torch", "whispercpp, emulator"},
 		{"--model x --engine emulator", "--model"},

@@ -28,6 +28,8 @@ type options struct {
 	upDelay, downDelay time.Duration
 	gpu, gpuClass      string
 	shortClips         string
+	vadModel           string
+	vad                bool
 	listen, keyFile    string
 	queue              int
 	uploadMax          byteSize
@@ -54,6 +56,7 @@ type group struct {
 var groups = []group{
 	{"What to serve", []string{"model", "model-id", "models-dir", "memory-max", "unload-after", "engine"}},
 	{"On what", []string{"slots", "threads", "gpu", "gpu-class", "short-clips"}},
+	{"Without silence", []string{"vad-model", "vad"}},
 	{"Slots that come and go", []string{"min-slots", "max-slots", "target-ongoing-requests", "upscale-delay", "downscale-delay"}},
 	{"To whom", []string{"listen", "api-key-file", "queue", "max-upload", "max-audio", "beam-size-max", "ffmpeg", "grace"}},
 	{"The emulator (--engine emulator)", []string{"emulate-class", "emulate-model", "speed-up", "seed"}},
@@ -79,6 +82,9 @@ func newOptions() *options {
 	f.StringVar(&o.gpuClass, "gpu-class", "", "`CLASS` what proxies are told of the GPU, a first guess at the speed and a label in metrics: T4, L4, A10G, A100, H100, CPU or a word of your own; without it, found in the device's name")
 
 	f.StringVar(&o.shortClips, "short-clips", "auto", "`MODE` clips well under 30 s cost less than a whole window: auto where it was measured that no word is lost by it, on, off")
+
+	f.StringVar(&o.vadModel, "vad-model", "", "`PATH` Silero's ggml-silero-v6.2.0.bin, which tells speech from silence: clients may then have silence cut out before a recording takes a slot (vad=true of /inference, vad_filter of the others), so that it takes no time and no words are made up for it")
+	f.BoolVar(&o.vad, "vad", false, "cut silence out for all who do not ask for the contrary; needs --vad-model")
 
 	f.IntVar(&o.minSlots, "min-slots", 0, "`N` fewest slots, in place of --slots; 0: 1 if --max-slots is given")
 	f.IntVar(&o.maxSlots, "max-slots", 0, "`N` most slots, in place of --slots: there become more and fewer as jobs come and go")
@@ -200,6 +206,10 @@ func (o *options) checkModels() error {
 		return errors.New("--emulate-model needs --engine emulator")
 	case o.modelID != "" && len(o.models) == 0:
 		return errors.New("--model-id names the first --model, and there is none")
+	case o.vad && o.vadModel == "":
+		return errors.New("--vad needs --vad-model, the file of the model that tells speech from silence: `make model` gets ggml-silero-v6.2.0.bin")
+	case o.engine == "emulator" && o.vadModel != "":
+		return errors.New("the emulator listens to no sound, so --vad-model does not go with it")
 	}
 	return nil
 }
