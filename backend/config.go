@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime"
 	"time"
 
@@ -65,6 +66,8 @@ type Config struct {
 	VAD bool
 	// Ready, unless nil, is called once, when the server begins to take work.
 	Ready func()
+	// Wrap, unless nil, is put between the API keys and the routes: the emulator's faults.
+	Wrap func(http.Handler) http.Handler
 	// Log gets what operators should know: never audio, file names or transcripts. nil: nothing.
 	Log *slog.Logger
 }

@@ -78,6 +78,9 @@ func New(cfg Config, engine Transcriber) (*Server, error) {
 
 // Handler answers all requests of the API, see the routes.
 func (s *Server) Handler() http.Handler {
+	if s.cfg.Wrap != nil {
+		return s.guarded(s.cfg.Wrap(s.routes))
+	}
 	return s.guarded(s.routes)
 }
 

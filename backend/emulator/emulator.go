@@ -29,6 +29,8 @@ type Config struct {
 	// Beside is another emulator on the same card, whose jobs slow this one's and are slowed by them as
 	// those of one model are. nil: the card is this one's alone.
 	Beside *Emulator
+
+	Faults *Faults // of the whole server; nil: none
 }
 
 // Emulator is the engine. It must be made by [New].
@@ -113,10 +115,17 @@ func (e *Emulator) transcribe(ctx context.Context, samples []float32, p transcri
 	e.mu.Lock()
 	work := e.law.Draw(cost, e.rng)
 	e.mu.Unlock()
-	if err := e.card.run(ctx, time.Duration(float64(work)/e.cfg.SpeedUp)); err != nil {
+	factor, silent, err := e.cfg.Faults.onJob(ctx)
+	if err == nil {
+		err = e.card.run(ctx, time.Duration(float64(work)*factor/e.cfg.SpeedUp))
+	}
+	if err != nil {
 		return transcript.Transcript{}, err
 	}
 	t := e.text(from, to, p)
+	if silent {
+		t = silence(t)
+	}
 	t.Duration = float64(len(samples)) / audio.SampleRate
 	return t, nil
 }

@@ -29,7 +29,7 @@ var _ backend.Library = (*emulatedModels)(nil)
 func (o *options) emulated(cfg *backend.Config, log *slog.Logger) error {
 	l := &emulatedModels{
 		models: o.emulateModels,
-		engine: emulator.Config{Class: o.emulateClass, Seed: o.seed, SpeedUp: o.speedUp},
+		engine: emulator.Config{Class: o.emulateClass, Seed: o.seed, SpeedUp: o.speedUp, Faults: emulator.NewFaults(log)},
 	}
 	if len(l.models) == 0 {
 		l.models = []string{"base"}
@@ -43,6 +43,7 @@ func (o *options) emulated(cfg *backend.Config, log *slog.Logger) error {
 			return err
 		}
 	}
+	cfg.Wrap = l.engine.Faults.Handler
 	log.Info("emulating a GPU: texts are made up", "gpu_class", l.engine.Class, "models", strings.Join(l.models, " "))
 	cfg.Library = l
 	return nil
