@@ -18,8 +18,9 @@ type Law struct {
 	Encode time.Duration // E: of every window
 	Token  time.Duration // D: of every token, at greedy decoding
 
-	GainMax float64 // most that jobs side by side can do together, as a multiple of one job
-	Knee    int     // jobs side by side beyond which the total falls again; 0: not known to fall
+	GainMax  float64 // most that jobs side by side can do together, as a multiple of one job
+	Exponent float64 // by which the total rises until then; 0: 0.7
+	Knee     int     // jobs side by side beyond which the total falls again; 0: not known to fall
 }
 
 // What the formula is fed with. But for the first, which is whisper's own, all are estimates; that
@@ -35,6 +36,7 @@ const (
 	sigma           = 0.15  // of the lognormal noise of the whole
 	beamCost        = 0.1   // each beam beyond the first: 5 beams cost 1.4 times a greedy token
 	silentBelow     = 0.100 // seconds: whisper.cpp answers shorter audio at once, without words
+	gainExponent    = 0.7
 )
 
 // Job is what the law wants to know of a job.
@@ -103,15 +105,23 @@ func (l Law) Draw(j Job, rng *rand.Rand) time.Duration {
 //
 //	g(k) = min(k^0.7, GainMax) * (1 - 0.02 * max(0, k - Knee))
 //
+// with Exponent in place of 0.7 where a card was measured.
 // The falling part ends at a tenth, where the formula was not meant to reach. All of it is an
 // estimate from what the users of several servers report.
-func (l Law) Gain(k int) float64 {
+func (l Law) Gain(k int) float64 { return l.gain(float64(k)) }
+
+// gain is Gain for a mean number of jobs.
+func (l Law) gain(k float64) float64 {
 	if k <= 1 {
 		return 1
 	}
-	gain := min(math.Pow(float64(k), 0.7), l.GainMax)
-	if l.Knee > 0 && k > l.Knee {
-		gain *= max(0.1, 1-0.02*float64(k-l.Knee))
+	exponent := l.Exponent
+	if exponent == 0 {
+		exponent = gainExponent
+	}
+	gain := min(math.Pow(k, exponent), l.GainMax)
+	if knee := float64(l.Knee); knee > 0 && k > knee {
+		gain *= max(0.1, 1-0.02*(k-knee))
 	}
 	return gain
 }
