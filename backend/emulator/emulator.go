@@ -20,7 +20,7 @@ import (
 
 // Config says what to emulate.
 type Config struct {
-	Class   string  // of GPU; one that has a law, see [gpu.LawOf]
+	Class   string  // of GPU; one that has a law, see [gpu.LawOf], unless Law is given
 	Model   string  // whose law is obeyed, and the id under which it is served
 	Slots   int     // jobs side by side, 1 or more
 	Seed    uint64  // of all chance: the same seed and the same jobs in the same order take the same times
@@ -31,6 +31,10 @@ type Config struct {
 	Beside *Emulator
 
 	Faults *Faults // of the whole server; nil: none
+
+	// Law is obeyed in place of that of class and model, by audio that is speech to that share (0: 1).
+	Law    *gpu.Law
+	Speech float64
 }
 
 // Emulator is the engine. It must be made by [New].
@@ -53,7 +57,13 @@ func New(cfg Config) (*Emulator, error) {
 	if cfg.SpeedUp == 0 {
 		cfg.SpeedUp = 1
 	}
+	if cfg.Speech == 0 {
+		cfg.Speech = 1
+	}
 	law, ok := gpu.LawOf(cfg.Class, cfg.Model)
+	if cfg.Law != nil {
+		law, ok = *cfg.Law, true
+	}
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("nothing is known of the speed of model %q on class %q: emulate one of %s, with a model of the families tiny, base, small, medium, large or turbo",
@@ -109,7 +119,7 @@ func (e *Emulator) Transcribe(ctx context.Context, job backend.Job) (backend.Res
 func (e *Emulator) transcribe(ctx context.Context, samples []float32, p transcript.Params) (transcript.Transcript, error) {
 	from, to := span(samples, p)
 	cost := gpu.Job{
-		Seconds: to - from, Speech: 1, // 1: no sample is looked at, so that all times follow from the law alone
+		Seconds: to - from, Speech: e.cfg.Speech, // no sample is looked at, so that all times follow from the law alone
 		Detect: p.Language == "", Beams: p.BeamSize,
 	}
 	e.mu.Lock()

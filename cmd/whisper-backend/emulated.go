@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -16,8 +17,7 @@ import (
 // emulatedModels are models that are no files, on one emulated card: the [backend.Library] of the
 // emulator.
 type emulatedModels struct {
-	models []string
-	engine emulator.Config
+	engines []emulator.Config // by model; the first is the default
 
 	mu    sync.Mutex
 	first *emulator.Emulator // on whose card the others are
@@ -27,35 +27,103 @@ var _ backend.Library = (*emulatedModels)(nil)
 
 // emulated makes the emulated models, and completes cfg.
 func (o *options) emulated(cfg *backend.Config, log *slog.Logger) error {
-	l := &emulatedModels{
-		models: o.emulateModels,
-		engine: emulator.Config{Class: o.emulateClass, Seed: o.seed, SpeedUp: o.speedUp, Faults: emulator.NewFaults(log)},
+	faults, err := o.faults(log)
+	if err != nil {
+		return err
 	}
-	if len(l.models) == 0 {
-		l.models = []string{"base"}
+	l := &emulatedModels{}
+	law, slots, err := o.emulations(l, cfg)
+	if err != nil {
+		return err
 	}
-	cfg.MinSlots, cfg.MaxSlots, _ = o.slotsAndThreads(slotsMax, o.emulateClass, l.models[0]) // needs no cores
-	for i, model := range l.models {
-		if slices.Contains(l.models[:i], model) {
-			return fmt.Errorf("--emulate-model %s is given twice", model)
+	if o.slots+o.maxSlots == 0 {
+		cfg.MinSlots, cfg.MaxSlots = slots, slots
+	} else {
+		cfg.MinSlots, cfg.MaxSlots, _ = o.slotsAndThreads(slotsMax, o.emulateClass, "") // needs no cores
+	}
+	var models []string
+	for i := range l.engines {
+		e := &l.engines[i]
+		e.Seed, e.SpeedUp, e.Faults = o.seed, o.speedUp, faults
+		if slices.Contains(models, e.Model) {
+			return fmt.Errorf("the model %s is to be emulated twice", e.Model)
 		}
-		if _, err := l.Load(context.Background(), model, 1); err != nil {
+		models = append(models, e.Model)
+		if _, err := l.Load(context.Background(), e.Model, 1); err != nil {
 			return err
 		}
 	}
-	cfg.Wrap = l.engine.Faults.Handler
-	log.Info("emulating a GPU: texts are made up", "gpu_class", l.engine.Class, "models", strings.Join(l.models, " "))
+	cfg.Wrap = faults.Handler
+	log.Info("emulating a GPU: texts are made up", "gpu_class", l.engines[0].Class, "models", strings.Join(models, " "), "law", law)
 	cfg.Library = l
 	return nil
 }
 
+// faults are those that the flags put on from the start.
+func (o *options) faults(log *slog.Logger) (*emulator.Faults, error) {
+	var all []emulator.Fault
+	for _, text := range o.emulateFaults {
+		some, err := emulator.ParseFaults([]byte(text))
+		if err != nil {
+			return nil, fmt.Errorf("--fault %s: %w", text, err)
+		}
+		all = append(all, some...)
+	}
+	if slices.ContainsFunc(all, emulator.Fault.AtOnce) {
+		return nil, errors.New(`--fault: exit would end the server at the start; say "on": "transcriptions" with it`)
+	}
+	faults := emulator.NewFaults(log)
+	if len(all) > 0 {
+		faults.Set(all)
+	}
+	return faults, nil
+}
+
+// emulations are what the flags want emulated, where the laws of it come from, and how many slots the
+// first of them has.
+func (o *options) emulations(l *emulatedModels, cfg *backend.Config) (law string, slots int, err error) {
+	if len(o.profiles) == 0 {
+		models := o.emulateModels
+		if len(models) == 0 {
+			models = []string{"base"}
+		}
+		for _, model := range models {
+			l.engines = append(l.engines, emulator.Config{Class: o.emulateClass, Model: model})
+		}
+		slots, _ = parallelism(0, 0, slotsMax, o.emulateClass, models[0])
+		return "estimated", slots, nil
+	}
+	for i, path := range o.profiles {
+		p, err := gpu.ReadProfile(path)
+		if err != nil {
+			return "", 0, err
+		}
+		measured := p.Law.Law()
+		e := emulator.Config{Class: p.Class, Model: p.Model, Law: &measured, Speech: p.Speech}
+		if e.Class == "" {
+			e.Class = "device"
+		}
+		if i == 0 {
+			slots = p.Slots
+			if slots == 0 {
+				slots = measured.UsefulSlots(slotsMax)
+			}
+			if cfg.GPUClass == "" {
+				cfg.GPUClass = p.Class
+			}
+		}
+		l.engines = append(l.engines, e)
+	}
+	return strings.Join(o.profiles, " "), slots, nil
+}
+
 // Models implements [backend.Library].
 func (l *emulatedModels) Models() []backend.Model {
-	all := make([]backend.Model, len(l.models))
-	for i, id := range l.models {
-		multilingual := !strings.Contains(id, ".en")
-		family, _ := gpu.FamilyOf(id)
-		all[i] = backend.Model{ID: id, Multilingual: multilingual, Translates: multilingual && family != gpu.Turbo}
+	all := make([]backend.Model, len(l.engines))
+	for i, e := range l.engines {
+		multilingual := !strings.Contains(e.Model, ".en")
+		family, _ := gpu.FamilyOf(e.Model)
+		all[i] = backend.Model{ID: e.Model, Multilingual: multilingual, Translates: multilingual && family != gpu.Turbo}
 	}
 	return all
 }
@@ -64,15 +132,18 @@ func (l *emulatedModels) Models() []backend.Model {
 func (l *emulatedModels) Load(_ context.Context, id string, slots int) (backend.Transcriber, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	cfg := l.engine
-	cfg.Model, cfg.Slots = id, slots
-	cfg.Beside = l.first
-	e, err := emulator.New(cfg)
-	if err == nil && l.first == nil {
-		l.first = e
+	i := slices.IndexFunc(l.engines, func(e emulator.Config) bool { return e.Model == id })
+	if i < 0 {
+		return nil, fmt.Errorf("no model %q is emulated", id)
 	}
+	cfg := l.engines[i]
+	cfg.Slots, cfg.Beside = slots, l.first
+	e, err := emulator.New(cfg)
 	if err != nil {
 		return nil, err
+	}
+	if l.first == nil {
+		l.first = e
 	}
 	return e, nil
 }

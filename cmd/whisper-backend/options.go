@@ -38,6 +38,8 @@ type options struct {
 	ffmpeg             string
 	emulateClass       string
 	emulateModels      list
+	profiles           list
+	emulateFaults      list
 	speedUp            float64
 	seed               uint64
 	logFormat          string
@@ -59,7 +61,7 @@ var groups = []group{
 	{"Without silence", []string{"vad-model", "vad"}},
 	{"Slots that come and go", []string{"min-slots", "max-slots", "target-ongoing-requests", "upscale-delay", "downscale-delay"}},
 	{"To whom", []string{"listen", "api-key-file", "queue", "max-upload", "max-audio", "beam-size-max", "ffmpeg", "grace"}},
-	{"The emulator (--engine emulator)", []string{"emulate-class", "emulate-model", "speed-up", "seed"}},
+	{"The emulator (--engine emulator)", []string{"emulate-class", "emulate-model", "profile", "fault", "speed-up", "seed"}},
 	{"What it says", []string{"log-format", "log-level", "version"}},
 }
 
@@ -101,8 +103,10 @@ func newOptions() *options {
 	f.StringVar(&o.ffmpeg, "ffmpeg", "auto", "`PATH` the program ffmpeg, which decodes what is not decoded here (MP4, M4A, AAC); auto: the one that is installed, if any; off: none")
 	f.DurationVar(&o.grace, "grace", 30*time.Second, "`DURATION` how long jobs may go on after SIGTERM or Ctrl-C; a second signal ends at once")
 
-	f.StringVar(&o.emulateClass, "emulate-class", "T4", "`CLASS` GPU whose times are emulated: T4, A10G or H100")
+	f.StringVar(&o.emulateClass, "emulate-class", emulateClassDefault, "`CLASS` GPU whose times are emulated: T4, A10G or H100")
 	f.Var(&o.emulateModels, "emulate-model", "`MODEL` the model whose times are emulated, and under whose name it is served: tiny, base (which it is without this flag), small, medium, large-v3, turbo; may be given several times")
+	f.Var(&o.profiles, "profile", "`FILE` what whisper-backend calibrate measured of a device, which is emulated in place of a class and model; may be given several times, for models that share the device")
+	f.Var(&o.emulateFaults, "fault", "`JSON` what is wrong from the start, such as '{\"fault\": \"slow\", \"factor\": 4}'; may be given several times; GET /emulator/fault tells the kinds, PUT and DELETE there change it")
 	f.Float64Var(&o.speedUp, "speed-up", 1, "`FACTOR` how many times as fast as the GPU")
 	f.Uint64Var(&o.seed, "seed", 1, "`N` seed of the emulator's chance: the same seed and the same jobs in order take the same times")
 
@@ -111,6 +115,8 @@ func newOptions() *options {
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	return o
 }
+
+const emulateClassDefault = "T4"
 
 var errHelp = errors.New("help was asked for")
 
@@ -202,8 +208,10 @@ func (o *options) checkModels() error {
 		return errors.New("name the model file with --model or a folder of them with --models-dir, or try the server without one with --engine emulator")
 	case o.engine == "emulator" && given:
 		return errors.New("the emulator reads no model, so --model and --models-dir do not go with it; see --emulate-model")
-	case o.engine == "whispercpp" && len(o.emulateModels) > 0:
-		return errors.New("--emulate-model needs --engine emulator")
+	case o.engine == "whispercpp" && len(o.emulateModels)+len(o.profiles)+len(o.emulateFaults) > 0:
+		return errors.New("--emulate-model, --profile and --fault need --engine emulator")
+	case len(o.profiles) > 0 && (len(o.emulateModels) > 0 || o.emulateClass != emulateClassDefault):
+		return errors.New("a --profile says class and model itself, so --emulate-class and --emulate-model do not go with it")
 	case o.modelID != "" && len(o.models) == 0:
 		return errors.New("--model-id names the first --model, and there is none")
 	case o.vad && o.vadModel == "":
