@@ -18,7 +18,7 @@ type device struct {
 	bytes  int64        // of memory that it takes, measured where the engine can, else estimated
 	free   atomic.Int64 // bytes of its device's memory that are free, as last looked at; 0: not known
 	lane   lane
-	cannot bool // some slots could not be made; guarded by shelf.turn
+	cannot bool // some slots could not be made, which was logged; guarded by shelf.turn
 
 	// Guarded by shelf.mu.
 	users   int       // jobs that hold it: it is not unloaded while there are any
@@ -78,6 +78,7 @@ func (s *Server) Use(engine Transcriber) error {
 	if !s.used.CompareAndSwap(false, true) {
 		return errors.New("the server has an engine already")
 	}
+	d.cannot = d.info.Slots < s.cfg.MinSlots // the engine said why
 	s.slots.want(max(d.info.Slots, s.cfg.MinSlots))
 	s.slots.resize(d.info.Slots)
 	s.shelf.first(d)

@@ -90,6 +90,7 @@ func (sh *shelf) open(m Model, patience time.Duration) (*device, error) {
 	if err != nil {
 		return nil, errors.Join(err, engine.Close())
 	}
+	d.cannot = d.info.Slots < slots // the engine said why
 	took := time.Since(started)
 	sh.server.metrics.loads.Observe(took.Seconds())
 	sh.server.log.Info("loaded", "model", m.ID, "device", d.info.Device, "slots", d.info.Slots, "bytes", d.bytes, "took", took)

@@ -24,6 +24,7 @@ type shelfLibrary struct {
 	loads  map[string]int
 	open   map[string]*shelfEngine
 	free   func() uint64
+	fit    int32 // slots that a model is loaded with at most; 0: any number
 }
 
 type shelfEngine struct {
@@ -62,6 +63,9 @@ func (l *shelfLibrary) Load(_ context.Context, id string, slots int) (Transcribe
 	}
 	e := &shelfEngine{library: l, id: id, bytes: 100}
 	e.slots.Store(int32(slots)) //nolint:gosec // a few
+	if l.fit > 0 && e.slots.Load() > l.fit {
+		e.slots.Store(l.fit)
+	}
 	l.open[id] = e
 	return e, nil
 }
@@ -171,6 +175,31 @@ func TestAModelIsLoadedOnceForAll(t *testing.T) {
 			t.Error(err)
 		}
 		wantLoaded(t, l, "")
+	})
+}
+
+// A model that came with fewer slots than wanted serves with those; more are tried once there may be memory.
+func TestAModelServesWithTheSlotsThatItHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newShelfLibrary("base", "large")
+		l.fit = 2
+		s := shelved(t, Config{MinSlots: 4, MaxSlots: 4}, l)
+		borrow(t, s, "large")()
+		s.shelf.keepSlots(4)
+		base, large := l.open["base"], l.open["large"]
+		if s.slots.now() != 2 || base.resizes.Load() != 0 || large.resizes.Load() != 0 {
+			t.Errorf("%d slots, tried again %d and %d times", s.slots.now(), base.resizes.Load(), large.resizes.Load())
+		}
+		s.shelf.turn <- struct{}{}
+		s.shelf.close(s.shelf.devices["large"], "test")
+		<-s.shelf.turn
+		s.shelf.keepSlots(4)
+		if s.slots.now() != 4 || base.slots.Load() != 4 {
+			t.Errorf("once there is memory: %d slots, the engine has %d", s.slots.now(), base.slots.Load())
+		}
+		if err := s.shelf.shut(); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

@@ -71,7 +71,8 @@ type Library interface {
 	// Models are those that can be loaded now; the first is the default. It looks at disks, not at
 	// devices.
 	Models() []Model
-	// Load makes an engine for one of them, with as many slots. It may take seconds.
+	// Load makes an engine for one of them, with as many slots, or as many of them as there is memory
+	// for, in which case it logs why. It may take seconds.
 	Load(ctx context.Context, id string, slots int) (Transcriber, error)
 }
 

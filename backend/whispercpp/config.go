@@ -22,7 +22,7 @@ const decodersMax = 8
 type Config struct {
 	ModelPath string // a ggml file
 	ModelID   string // the id under which it is served; "": from the file's name, "base" for ggml-base.bin
-	Slots     int    // jobs at once, each with a state of its own, ready when New returns; 0: 1
+	Slots     int    // jobs at once, each with a state of its own, ready when New returns, or as many as fit; 0: 1
 	SlotsMax  int    // the most that there can be later; 0: 64
 	Threads   int    // CPU threads a slot; 0: the cores divided among the slots
 	GPU       string // GPUAuto, GPURequired or GPUOff; "": GPUAuto
@@ -58,6 +58,9 @@ func (cfg Config) withDefaults(cores int) (Config, error) {
 	if cfg.ModelID == "" {
 		name := filepath.Base(cfg.ModelPath)
 		cfg.ModelID = strings.TrimPrefix(strings.TrimSuffix(name, filepath.Ext(name)), "ggml-")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
 	}
 	if cfg.GPU == "" {
 		cfg.GPU = GPUAuto

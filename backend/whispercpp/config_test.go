@@ -83,4 +83,15 @@ func TestSlotNeedsRoomOnTheCard(t *testing.T) {
 	if err := roomForSlot(device{name: "CPU"}, 1<<40, 0); err != nil {
 		t.Error(err)
 	}
+	if err := roomForSlot(card, 1001<<20, 0); err == nil || !strings.Contains(err.Error(), "quantised") {
+		t.Errorf("no room for the first: %v", err)
+	}
+	m := memory{guess: 700 << 20}
+	if m.ofSlot() != 700<<20 {
+		t.Errorf("before any was seen, a slot takes %d", m.ofSlot())
+	}
+	m.sawSlot(600 << 20)
+	if m.ofSlot() != 600<<20 {
+		t.Errorf("a slot was seen to take 600 MB, not %d", m.ofSlot())
+	}
 }

@@ -70,6 +70,9 @@ func roomForSlot(d device, need uint64, made int) error {
 	if !d.gpu || need == 0 || d.free >= need {
 		return nil
 	}
-	return fmt.Errorf("%s has %d MB free and a slot takes %d MB: start it with %d slots, or with fewer beams and candidates allowed",
-		d.label(), d.free>>20, need>>20, made)
+	advice := "use a smaller or a quantised model, or allow fewer beams and candidates"
+	if made > 0 {
+		advice = fmt.Sprintf("start it with %d slots, or with fewer beams and candidates allowed", made)
+	}
+	return fmt.Errorf("%s has %d MB free and a slot takes about %d MB: %s", d.label(), d.free>>20, need>>20, advice)
 }

@@ -33,8 +33,9 @@ type engine struct {
 	memory     memory
 }
 
-// New loads a model and makes its slots ready. The error is one sentence that says what is wrong
-// with the model file, the device or the configuration.
+// New loads a model and makes its slots ready, or as many of them as there is memory for, which it
+// logs. The error is one sentence that says what is wrong with the model file, the device or the
+// configuration, or why there is not even one slot.
 func New(cfg Config) (backend.Transcriber, error) {
 	cfg, err := cfg.withDefaults(runtime.GOMAXPROCS(0))
 	if err != nil {
@@ -57,15 +58,27 @@ func New(cfg Config) (backend.Transcriber, error) {
 			id: cfg.ModelID, model: header, beamSize: cfg.BeamSize, bestOf: cfg.BestOf, maxDecoders: cfg.MaxDecoders,
 		},
 	}
+	e.memory.guess = uint64(header.SlotBytes(cfg.MaxDecoders)) //nolint:gosec // positive
 	e.slots = newSlots(cfg.SlotsMax, e.makeSlot)
 	if err := e.load(cfg); err != nil {
 		return nil, err
 	}
-	if err := e.Resize(cfg.Slots); err != nil {
+	if err := e.begin(cfg); err != nil {
 		_ = e.Close() // frees memory: cannot fail
 		return nil, err
 	}
 	return e, nil
+}
+
+// begin makes the slots that are asked for, or says that there are fewer: with one it can serve.
+func (e *engine) begin(cfg Config) error {
+	err := e.Resize(cfg.Slots)
+	made := e.slots.ready()
+	if err != nil && made > 0 {
+		cfg.Logger.Warn("fewer slots than asked for", "model", cfg.ModelID, "slots", made, "asked", cfg.Slots, "error", err)
+		return nil
+	}
+	return err
 }
 
 // load brings the weights into memory and reads what belongs to them through the Go bindings.

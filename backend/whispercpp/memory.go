@@ -12,6 +12,7 @@ type memory struct {
 	weights uint64
 
 	mu    sync.Mutex
+	guess uint64 // of what a slot takes, for as long as none was seen
 	slot  uint64 // what a slot was seen to take of a GPU's memory, its widest search included
 	state uint64 // what the library says that a state takes
 }
@@ -28,10 +29,13 @@ func (m *memory) sawState(size uint64) {
 	m.state = max(m.state, size)
 }
 
-// ofSlot is what a slot takes of a GPU, 0 where not known.
+// ofSlot is what a slot takes of a GPU.
 func (m *memory) ofSlot() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.slot == 0 {
+		return m.guess
+	}
 	return m.slot
 }
 

@@ -35,6 +35,16 @@ func (m Model) Languages() int {
 	return m.Vocab - englishVocab + 98
 }
 
+// SlotBytes estimates what a slot takes for so many beams or candidates: the keys and values of the
+// decoder's own attention, for each of them, and of the attention to the audio, at 16 bits however the
+// weights are stored, and the buffers of the computation, which whisper.cpp's logs put at some 320 kB for
+// each unit of the model's width.
+func (m Model) SlotBytes(decoders int) int64 {
+	const textCtx, audioCtx, bufferPerWidth = 512, 1536, 320 << 10 // contexts padded to 256
+	perPosition := int64(2 * 2 * m.TextLayers * m.AudioState)
+	return perPosition*(textCtx*int64(decoders+2)+audioCtx) + bufferPerWidth*int64(m.AudioState)
+}
+
 // Vocabulary sizes that whisper.cpp derives the special tokens' ids from; any other makes it read
 // out of bounds.
 const (

@@ -3,8 +3,11 @@
 package whispercpp
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -117,5 +120,45 @@ func TestInfoTellsTheMemory(t *testing.T) {
 	}
 	if three := e.Info().Bytes; three-e.memory.weights != 3*(one-e.memory.weights) {
 		t.Errorf("three slots: %d, one: %d", three, one)
+	}
+}
+
+// Where some of the slots that are asked for cannot be made, the engine serves with the others and says
+// so, once; where none can, it does not start.
+func TestEngineBeginsWithTheSlotsThatFit(t *testing.T) {
+	e := openSynthetic(t, 51864, 1)
+	build := e.slots.make
+	for fit := range 4 {
+		if err := e.Resize(0); err != nil {
+			t.Fatal(err)
+		}
+		left := fit
+		e.slots.make = func() (*slot, error) {
+			if left--; left < 0 {
+				return nil, errors.New("the card is full")
+			}
+			return build()
+		}
+		var log bytes.Buffer
+		err := e.begin(Config{ModelID: "m", Slots: 3, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if fit == 0 {
+			if err == nil || !strings.Contains(err.Error(), "slot 1 of 3: the card is full") || log.Len() > 0 {
+				t.Errorf("without a slot: %v, logged %s", err, &log)
+			}
+			continue
+		}
+		if err != nil || e.Info().Slots != fit {
+			t.Fatalf("%d slots fit: %v, there are %d", fit, err, e.Info().Slots)
+		}
+		if _, err := e.Transcribe(t.Context(), backend.Job{Samples: tone(1), Params: greedy()}); err != nil {
+			t.Errorf("%d slots: %v", fit, err)
+		}
+		want := ""
+		if fit < 3 {
+			want = fmt.Sprintf("level=WARN msg=\"fewer slots than asked for\" model=m slots=%d asked=3 error=\"slot %d of 3: the card is full\"\n", fit, fit+1)
+		}
+		if _, said, _ := strings.Cut(log.String(), " "); said != want {
+			t.Errorf("%d slots: logged %q, want %q", fit, said, want)
+		}
 	}
 }

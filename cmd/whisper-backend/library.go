@@ -108,7 +108,7 @@ func (l *modelFiles) look(path string) (backend.Model, error) {
 		id := l.id(path)
 		family, _ := gpu.FamilyOf(id)
 		now.model = backend.Model{
-			ID: id, Path: path, Bytes: info.Size(), SlotBytes: slotBytes(header, l.engine.MaxDecoders),
+			ID: id, Path: path, Bytes: info.Size(), SlotBytes: header.SlotBytes(l.engine.MaxDecoders),
 			Multilingual: header.Multilingual(), Translates: header.Multilingual() && family != gpu.Turbo,
 		}
 	}
@@ -128,15 +128,6 @@ func (l *modelFiles) id(path string) string {
 func modelID(path string) string {
 	name := filepath.Base(path)
 	return strings.TrimPrefix(strings.TrimSuffix(name, filepath.Ext(name)), "ggml-")
-}
-
-// slotBytes estimates what a state takes: the keys and values of the decoder's own attention, for
-// each beam or candidate, and of the attention to the audio, at 16 bits, and the buffers of the
-// computation, which whisper.cpp's logs put at some 320 kB for each unit of the model's width.
-func slotBytes(m whispercpp.Model, decoders int) int64 {
-	const textCtx, audioCtx, bufferPerWidth = 512, 1536, 320 << 10 // contexts padded to 256
-	perPosition := int64(2 * 2 * m.TextLayers * m.AudioState)
-	return perPosition*(textCtx*int64(decoders+2)+audioCtx) + bufferPerWidth*int64(m.AudioState)
 }
 
 // Load implements [backend.Library].
