@@ -148,7 +148,7 @@ func limitMemory(t *testing.T, more uint64) (restore func()) {
 }
 
 // statm is how many bytes the process has of addresses and of memory.
-func statm(t *testing.T) (size, resident uint64) {
+func statm(t testing.TB) (size, resident uint64) {
 	t.Helper()
 	raw, err := os.ReadFile("/proc/self/statm")
 	if err != nil {

@@ -210,7 +210,7 @@ type recorded struct {
 }
 
 // recordings are those of scripts/recordings.sh.
-func recordings(t *testing.T) (all []recorded) {
+func recordings(t testing.TB) (all []recorded) {
 	t.Helper()
 	dir := os.Getenv("WHISPERPOOL_RECORDINGS")
 	if dir == "" {
