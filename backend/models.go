@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -232,7 +233,27 @@ func (sh *shelf) among(known []Model, id string) (Model, bool) {
 	if transcript.MeansDefault(id) && len(known) > 0 {
 		return known[0], true
 	}
-	return Model{}, false
+	return quantised(known, id)
+}
+
+// quantisation is what stands behind the name of a model whose weights are stored in fewer bits, in the
+// files that whisper.cpp's authors publish.
+var quantisation = regexp.MustCompile(`-q\d_[01k]$`)
+
+// quantised finds a model that is there only with quantised weights: the default one if it is it, else the
+// largest, which has lost least.
+func quantised(known []Model, id string) (best Model, found bool) {
+	for i, m := range known {
+		bare := quantisation.ReplaceAllString(m.ID, "")
+		switch {
+		case bare != id || bare == m.ID:
+		case i == 0:
+			return m, true
+		case !found || m.Bytes > best.Bytes:
+			best, found = m, true
+		}
+	}
+	return best, found
 }
 
 // unknown refuses a model that is not there, and says which are.

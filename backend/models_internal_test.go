@@ -178,6 +178,25 @@ func TestAModelIsLoadedOnceForAll(t *testing.T) {
 	})
 }
 
+// Who asks for base gets it as it is there: quantised, where nothing else is.
+func TestANameMeansAQuantisedModelToo(t *testing.T) {
+	known := []Model{
+		{ID: "base.en-q5_0", Bytes: 5}, {ID: "base", Bytes: 15}, {ID: "base-q8_0", Bytes: 8}, {ID: "small-q5_1", Bytes: 5},
+		{ID: "small-q8_0", Bytes: 8}, {ID: "small-q4_k", Bytes: 4}, {ID: "base.en-q8_0", Bytes: 8}, {ID: "large-v3-turbo-q5_0"},
+		{ID: "tiny-question"},
+	}
+	sh := &shelf{}
+	for id, want := range map[string]string{
+		"base": "base", "base-q8_0": "base-q8_0", "base-q5_0": "", "small": "small-q8_0", "small-q4_k": "small-q4_k",
+		"base.en": "base.en-q5_0", "whisper-1": "base.en-q5_0", "large-v3-turbo": "large-v3-turbo-q5_0", "large-v3": "", "tiny": "",
+		"-q8_0": "", "medium": "",
+	} {
+		if m, found := sh.among(known, id); m.ID != want || found != (want != "") {
+			t.Errorf("%s means %q, want %q", id, m.ID, want)
+		}
+	}
+}
+
 // A model that came with fewer slots than wanted serves with those; more are tried once there may be memory.
 func TestAModelServesWithTheSlotsThatItHas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
