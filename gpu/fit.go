@@ -29,6 +29,9 @@ func (l Law) Off(s Sample) float64 {
 	return s.Took * l.gain(s.Beside) / max(s.Beside, 1) / max(alone, 1e-9)
 }
 
+// GainOf is what the device got done while the job ran, as a multiple of what it does with one.
+func (l Law) GainOf(s Sample) float64 { return l.gain(s.Beside) / max(l.Off(s), 1e-9) }
+
 // Fit finds the law that comes closest to samples: what jobs take by those that were alone, what they
 // gain side by side by all. Outliers, such as windows that were decoded twice, hardly count. What the
 // samples leave open is 0: with one length only, there is nothing but the fixed part.
@@ -183,7 +186,7 @@ func (l Law) crowds(samples []Sample) []crowd {
 	for _, s := range samples {
 		if s.Beside >= 1.05 {
 			bin := int(math.Round(4 * s.Beside))
-			gains[bin] = append(gains[bin], l.gain(s.Beside)/max(l.Off(s), 1e-9))
+			gains[bin] = append(gains[bin], l.GainOf(s))
 			jobs[bin] += s.Beside
 		}
 	}

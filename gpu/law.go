@@ -140,8 +140,14 @@ func Prior(class, model string) (fixed, perSecond time.Duration, ok bool) {
 	if !ok {
 		return 0, 0, false
 	}
-	full := law.window(Job{Seconds: WindowSeconds, Speech: 1})
-	fixed = law.Fixed + time.Duration((1+overlap/2)*float64(law.Encode)/2)
-	perSecond = time.Duration((1 + overlap/2) * full / WindowSeconds)
+	fixed, perSecond = law.Line(1)
 	return fixed, perSecond, true
+}
+
+// Line is the line that comes closest to Typical, for audio that is speech to that share.
+func (l Law) Line(speech float64) (fixed, perSecond time.Duration) {
+	full := l.window(Job{Seconds: WindowSeconds, Speech: speech})
+	fixed = l.Fixed + time.Duration((1+overlap/2)*float64(l.Encode)/2)
+	perSecond = time.Duration((1 + overlap/2) * full / WindowSeconds)
+	return fixed, perSecond
 }

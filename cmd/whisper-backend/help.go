@@ -12,6 +12,7 @@ Usage:
   whisper-backend --model PATH [flags]       serve ggml models with whisper.cpp
   whisper-backend --engine emulator [flags]  serve made-up texts with a GPU's timing
   whisper-backend convert DIR OUT            turn faster-whisper's models into ggml files
+  whisper-backend calibrate -o FILE          measure a server, for the emulator's --profile
 
 It answers
   POST /v1/audio/transcriptions, /v1/audio/translations   as OpenAI's API does

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/whisperpool/whisperpool/backend"
+	"github.com/whisperpool/whisperpool/backend/calibrate"
 	"github.com/whisperpool/whisperpool/backend/convert"
 )
 
@@ -33,6 +34,9 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && args[0] == "convert" {
 		return convert.Command(args[1:], stdout, stderr)
+	}
+	if len(args) > 0 && args[0] == "calibrate" {
+		return calibrate.Command(ctx, args[1:], stdout, stderr)
 	}
 	o, err := parse(args)
 	switch {

@@ -109,6 +109,7 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		{"--model x --log-level loud", "debug, info, warn, error"},
 		{"--model x --log-format xml", "console, json"},
 		{"convert", "convert"},
+		{"calibrate", "calibrate"},
 	} {
 		var stdout, stderr bytes.Buffer
 		code := run(t.Context(), strings.Fields(c.args), &stdout, &stderr)
