@@ -47,8 +47,20 @@ type poolStatus struct {
 	OldestWait  float64         `json:"oldest_wait"`
 	Running     int             `json:"running"`
 	Backends    []backendStatus `json:"backends"`
+	// Discover are the sources of backends.
+	Discover []discoverStatus `json:"discover"`
 	// Drained are those that an operator has drained, those that are not configured at present included.
 	Drained []scheduler.BackendID `json:"drained"`
+}
+
+// discoverStatus is a source of backends and what it gave last.
+type discoverStatus struct {
+	Source    string   `json:"source"`
+	Addresses []string `json:"addresses"`
+	// Failure is why it gives none now; those that it gave before are kept.
+	Failure string `json:"failure,omitempty"`
+	// LeftOut are addresses that another pool has, and which.
+	LeftOut map[string]string `json:"left_out,omitempty"`
 }
 
 type backendStatus struct {
@@ -79,7 +91,7 @@ func (p *Pool) status() poolStatus {
 	s := p.dispatcher.Snapshot()
 	out := poolStatus{
 		Name: p.name, Policy: s.Policy, Queued: s.Queued, QueuedBytes: s.QueuedBytes, HeldBytes: s.HeldBytes,
-		OldestWait: s.OldestWait.Seconds(), Running: s.Running, Backends: []backendStatus{}, Drained: p.drainedIDs(),
+		OldestWait: s.OldestWait.Seconds(), Running: s.Running, Backends: []backendStatus{}, Discover: p.sources(), Drained: p.drainedIDs(),
 	}
 	if out.Drained == nil {
 		out.Drained = []scheduler.BackendID{}

@@ -37,6 +37,7 @@ func (t *transcription) finish(w http.ResponseWriter, r *http.Request, b *body, 
 		return
 	}
 	t.dispatched(w.Header(), s.Backend, s.Waited, s.Attempts)
+	t.writing = true
 	switch {
 	case problem != nil:
 		t.handler.refuse(w, r, b, problem)

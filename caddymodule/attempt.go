@@ -100,7 +100,12 @@ func (t *transcription) logAttempt(a dispatcher.Attempt, b *backend, outcome sch
 		zap.Stringer("why", a.Reason), zap.Duration("predicted", a.Predicted))
 }
 
-func (t *transcription) attempt(ctx context.Context, a dispatcher.Attempt, b *backend, kind upstream.Kind, way *way) scheduler.Outcome {
+func (t *transcription) attempt(ctx context.Context, a dispatcher.Attempt, b *backend, kind upstream.Kind, way *way) (outcome scheduler.Outcome) {
+	defer func() {
+		if value := recover(); value != nil {
+			outcome = t.crashed(b.id, value)
+		}
+	}()
 	asked := t.request
 	if asked.Model = a.Model; asked.Model == "" {
 		asked.Model = asked.Params.Model // nobody has names for models here but the client

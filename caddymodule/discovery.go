@@ -114,7 +114,7 @@ func (d *discovery) lookup(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	upstreams, err := d.source.GetUpstreams(req)
+	upstreams, err := d.upstreams(req)
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +135,16 @@ func (d *discovery) lookup(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(addresses)
 	return slices.Compact(addresses), nil
+}
+
+func (d *discovery) upstreams(req *http.Request) (all []*reverseproxy.Upstream, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			d.template.generation.logger.Error("looking for backends ended in a panic; please report this", append(panicFields(value), zap.String("source", d.name()))...)
+			err = errPanicked
+		}
+	}()
+	return d.source.GetUpstreams(req)
 }
 
 // backend is what the source's generation has for an address; the same each time.
@@ -164,12 +174,14 @@ type finder struct {
 	failure   string // as last logged
 }
 
-// found are the backends of a generation with those that its sources gave last. Requires mu.
+// found are the backends of a generation with those that its sources gave last, but for what another pool has.
+// Requires mu.
 func (p *Pool) found(g *generation) []*backend {
 	all := slices.Clone(g.backends)
-	taken := map[string]bool{}
+	taken, wanted := map[string]bool{}, map[string]bool{}
 	for _, b := range all {
 		taken[b.key], taken[string(b.id)] = true, true
+		wanted[b.key] = true
 	}
 	for _, d := range g.discoveries {
 		f := p.finders[d.key]
@@ -182,9 +194,32 @@ func (p *Pool) found(g *generation) []*backend {
 				continue
 			}
 			taken[b.key], taken[string(b.id)] = true, true
+			wanted[b.key] = false
 			all = append(all, b)
 		}
 	}
+	return p.leaveOut(all, claimed.set(p, wanted))
+}
+
+// leaveOut takes those out of all backends that other pools have, and tells when that changes. Requires mu.
+func (p *Pool) leaveOut(all []*backend, others map[string]string) []*backend {
+	leftOut := map[string]string{}
+	all = slices.DeleteFunc(all, func(b *backend) bool {
+		other, has := others[b.key]
+		_, before := p.leftOut[b.config.Address]
+		switch {
+		case has:
+			leftOut[b.config.Address] = other
+			if !before {
+				p.log().Warn("a backend that was found is left out: another pool has it, and with two its slots would be counted twice",
+					zap.String("backend", string(b.id)), zap.String("has it", other))
+			}
+		case before:
+			p.log().Info("a backend that was left out is used: no other pool has it any more", zap.String("backend", string(b.id)))
+		}
+		return has
+	})
+	p.leftOut = leftOut
 	return all
 }
 
@@ -222,6 +257,9 @@ func (f *finder) run(ctx context.Context) {
 		case <-ctx.Done():
 			timer.Stop()
 			return
+		case <-f.pool.reclaim:
+			timer.Stop()
+			f.pool.reclaims()
 		case <-timer.C:
 		}
 	}
@@ -261,6 +299,7 @@ func (f *finder) ask(ctx context.Context) {
 	}
 	f.failure = ""
 	if f.asked && slices.Equal(addresses, f.addresses) {
+		p.recatalogue()
 		return
 	}
 	p.log().Info("found backends", zap.String("source", d.name()), zap.Strings("addresses", addresses))
@@ -275,4 +314,31 @@ func (d *discovery) name() string {
 		return s.String()
 	}
 	return string(d.config.SourceRaw)
+}
+
+// sources are what the pool is told of backends, in the order of the configuration.
+func (p *Pool) sources() []discoverStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := []discoverStatus{}
+	if p.current == nil {
+		return all
+	}
+	for _, d := range p.current.discoveries {
+		f := p.finders[d.key]
+		if f == nil {
+			continue
+		}
+		status := discoverStatus{Source: d.name(), Addresses: append([]string{}, f.addresses...), Failure: f.failure}
+		for _, address := range f.addresses {
+			if other, ok := p.leftOut[address]; ok {
+				if status.LeftOut == nil {
+					status.LeftOut = map[string]string{}
+				}
+				status.LeftOut[address] = other
+			}
+		}
+		all = append(all, status)
+	}
+	return all
 }

@@ -22,6 +22,7 @@ type catalogue struct {
 	open    bool     // some backend takes any model
 	silent  bool     // some backend has not told what it serves
 	pending int      // backends whose first probe has not ended
+	unfound bool     // some source of backends fails, or gives none
 }
 
 // entry is one backend's part.
@@ -52,6 +53,7 @@ func (c *catalogue) add(m *member) {
 func (c *catalogue) sort() {
 	slices.Sort(c.models)
 	c.models = slices.Compact(c.models)
+	c.silent = c.silent || len(c.entries) == 0 // who will be found has not told
 }
 
 func (c *catalogue) has(model string) bool {
@@ -91,7 +93,7 @@ func lacks(kind upstream.Kind) scheduler.Capability {
 // containers is what a job needs for its kind of audio file: nothing where every backend decodes it, nor
 // where none is known to, for then whoever serves the model has to say.
 func (c *catalogue) containers(model string, needs scheduler.Capability, f audio.Format) scheduler.Capability {
-	if upstream.Plain(f) || !c.able(model, needs|scheduler.CanContainers) {
+	if upstream.Plain(f) || len(c.entries) == 0 || !c.able(model, needs|scheduler.CanContainers) {
 		return 0
 	}
 	return scheduler.CanContainers
@@ -99,6 +101,9 @@ func (c *catalogue) containers(model string, needs scheduler.Capability, f audio
 
 // able tells whether some backend may be sent a job for the model with these needs.
 func (c *catalogue) able(model string, needs scheduler.Capability) bool {
+	if len(c.entries) == 0 { // who will be found may be
+		return new(entry).able(model)&needs == needs
+	}
 	return slices.ContainsFunc(c.entries, func(e entry) bool {
 		return e.serves(model) && e.able(model)&needs == needs
 	})
@@ -137,7 +142,7 @@ func (h *Handler) resolve(c *catalogue, api transcript.API, asked string) (strin
 		return h.configured(c, asked, "default_model is "+asked)
 	}
 	if len(c.models) == 0 && c.silent {
-		return "", transcript.Unavailable("no_backend", probeInterval, "no backend has told which models it serves yet; try again soon")
+		return "", c.untold()
 	}
 	return "", h.noSuchModel(c, "the model "+quoted(asked)+" does not exist")
 }
@@ -158,8 +163,25 @@ func (h *Handler) fallback(c *catalogue, asked string) (string, *transcript.Erro
 	case c.open:
 		return "", nil
 	default:
-		return "", transcript.Unavailable("no_backend", probeInterval, "no backend has told which models it serves yet; try again soon")
+		return "", c.untold()
 	}
+}
+
+// untold is the refusal while nobody has told what there is.
+func (c *catalogue) untold() *transcript.Error {
+	if len(c.entries) == 0 {
+		return c.noBackend("", probeInterval)
+	}
+	return transcript.Unavailable("no_backend", probeInterval, "no backend has told which models it serves yet; try again soon")
+}
+
+// noBackend is the refusal where nobody can be sent a job for the model.
+func (c *catalogue) noBackend(model string, again time.Duration) *transcript.Error {
+	why := ""
+	if c.unfound {
+		why = ", and looking for more finds none"
+	}
+	return transcript.Unavailable("no_backend", again, "no backend can be used %sat present%s; try again later", forModel(model), why)
 }
 
 // configured is a model that the configuration names. That nobody serves it is only certain when

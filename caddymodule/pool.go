@@ -57,6 +57,8 @@ type Pool struct {
 	drains    map[scheduler.BackendID]bool
 	judged    chan scheduler.Judged
 	finders   map[string]*finder // by their discovery's key
+	leftOut   map[string]string  // addresses that were found and another pool has, and which
+	reclaim   chan struct{}      // holds one: see which addresses may be used now
 	storing   sync.Mutex         // one stores drains at a time; taken before mu
 	changed   chan struct{}      // closed, and made anew, when the catalogue changes
 
@@ -85,7 +87,7 @@ func (p *Pool) release() { _, _ = pools.Delete(p.name) } // Destruct returns no 
 // makes pools too.
 func newPool(name string) *Pool {
 	p := &Pool{name: name, configured: make(chan struct{}), changed: make(chan struct{}), seed: rand.Uint64(), tenants: newTenants()}
-	p.finders = map[string]*finder{}
+	p.finders, p.reclaim = map[string]*finder{}, make(chan struct{}, 1)
 	p.drains, p.judged = map[scheduler.BackendID]bool{}, make(chan scheduler.Judged, judgedKept)
 	p.logger.Store(caddy.Log().Named("whisper_pool"))
 	p.catalogue.Store(&catalogue{})
@@ -111,6 +113,7 @@ func (p *Pool) Destruct() error {
 	p.close()
 	p.workers.Wait()
 	p.dispatcher.Close()
+	claimed.set(p, nil)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.current != nil {
@@ -297,6 +300,7 @@ func (p *Pool) recatalogue() {
 		if !f.asked && f.failure == "" {
 			c.pending++ // there may be more backends in a moment
 		}
+		c.unfound = c.unfound || f.failure != ""
 	}
 	c.sort()
 	p.catalogue.Store(c)

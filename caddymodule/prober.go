@@ -126,6 +126,8 @@ func (m *member) probe(ctx context.Context) {
 	m.learn(b, found)
 }
 
+var errPanicked = errors.New("a bug of the proxy, whose log has more")
+
 // finding is what a probe found.
 type finding struct {
 	kind   upstream.Kind // nil: not found out
@@ -134,7 +136,13 @@ type finding struct {
 }
 
 // probe finds out the kind when it is not known, and asks.
-func (b *backend) probe(ctx context.Context, kind upstream.Kind) finding {
+func (b *backend) probe(ctx context.Context, kind upstream.Kind) (found finding) {
+	defer func() {
+		if value := recover(); value != nil {
+			b.generation.logger.Error("looking at a backend ended in a panic; please report this", append(panicFields(value), zap.String("backend", string(b.id)))...)
+			found = finding{err: errPanicked}
+		}
+	}()
 	p := prober{b}
 	if kind == nil {
 		var err error

@@ -55,7 +55,7 @@ func (t *transcription) settled(s scheduler.Settle) *transcript.Error {
 	case scheduler.DeadlinePassed:
 		return transcript.Unavailable("deadline_passed", again, "the transcription could not be done within the time that the client gives it")
 	case scheduler.NoBackend:
-		return transcript.Unavailable("no_backend", again, "no backend can be used %sat present; try again later", forModel(t.model))
+		return t.pool.catalogue.Load().noBackend(t.model, again)
 	case scheduler.Exhausted:
 		return exhausted(s, again)
 	case scheduler.Poison:
@@ -109,6 +109,7 @@ func (t *transcription) refuse(w http.ResponseWriter, r *http.Request, b *body, 
 	if t.file != nil {
 		t.file.Close() // it is not needed while the rest of the upload is taken in
 	}
+	t.writing = true
 	t.handler.refuse(w, r, b, problem)
 }
 

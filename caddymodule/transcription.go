@@ -36,8 +36,10 @@ type transcription struct {
 	trial     bool          // nobody's: there is no client, handler or upload
 	taken     chan struct{} // closed once there is an answer; nil where nobody waits for that alone
 	stream    *stream       // to a client that wants its answer piece by piece; else nil
+	writing   bool          // something may have been sent to the client
 
 	// Attempts write these; they may run side by side.
+	crashes atomic.Int32 // of attempts
 	problem atomic.Pointer[transcript.Error]
 	answer  atomic.Pointer[answer]
 }
@@ -65,6 +67,7 @@ func (t *transcription) refused(problem *transcript.Error) { t.problem.Store(pro
 // holds no slot.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, pool *Pool, d dialect) {
 	t := &transcription{handler: h, pool: pool, dialect: d, requestID: requestID(r), arrived: time.Now()}
+	defer t.rescue(w, r)
 	w.Header().Set("X-Request-Id", t.requestID)
 
 	boundary, problem := t.precheck(r) // 1
@@ -255,8 +258,8 @@ func probe(form *upload, params transcript.Params) (audio.Info, *transcript.Erro
 	return believe(info, form.file.size), nil
 }
 
-// resolve finds the model that is meant. A request that comes before the backends have been asked
-// waits for that, within limits.
+// resolve finds the model that is meant. A request that comes before the backends have been asked, or while
+// none is found, waits for that, within limits.
 func (t *transcription) resolve(ctx context.Context, params transcript.Params) (string, *transcript.Error) {
 	var model string
 	var problem *transcript.Error
@@ -264,7 +267,7 @@ func (t *transcription) resolve(ctx context.Context, params transcript.Params) (
 		model, problem = t.handler.resolve(c, params.API, params.Model)
 		// The only model there is may not be the only one for long.
 		lasting := t.handler.DefaultModel != "" || t.handler.Aliases[params.Model] != "" || c.has(params.Model)
-		return c.pending == 0 || problem == nil && lasting
+		return len(c.entries) > 0 && (c.pending == 0 || problem == nil && lasting)
 	})
 	return model, problem
 }
