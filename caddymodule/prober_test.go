@@ -223,7 +223,7 @@ func TestSlotsAreDiscovered(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			backend := newWhisper(t, func(s *whisper) { s.kind = c.kind })
-			backend.answer = taking(40 * time.Millisecond)
+			backend.answer = taking(100 * time.Millisecond)
 			if c.most > 0 {
 				backend.answer = taking(time.Millisecond)
 			}

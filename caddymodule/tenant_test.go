@@ -149,13 +149,16 @@ func TestTenantLimit(t *testing.T) {
 		crowd.wait(p.url, nil, "nobody")
 	}
 	crowd.wait(p.url, nil, "nobody") // is no tenant, and has no limit
-	if n := len(p.pool().tenants.waiting); n != 2 {
+	tenants := p.pool().tenants
+	tenants.mu.Lock()
+	n := len(tenants.waiting)
+	tenants.mu.Unlock()
+	if n != 2 {
 		t.Errorf("%d tenants wait", n)
 	}
 	close(gate)
 	crowd.served(backend)
 	eventually(t, "nothing is left of the tenants", func() bool {
-		tenants := p.pool().tenants
 		tenants.mu.Lock()
 		defer tenants.mu.Unlock()
 		return len(tenants.waiting) == 0
