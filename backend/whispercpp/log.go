@@ -14,8 +14,8 @@ import (
 )
 
 // libraryLog is where whisper.cpp's log goes: the library has one sink for the whole process.
-// Warnings and errors are passed on; the rest only at slog's debug level. whisper.cpp logs neither
-// audio nor text unless it is compiled for debugging.
+// Warnings and errors are passed on; what it tells besides only at slog's debug level. What it logs for
+// debugging itself, if it is compiled for that, has prompts and what was heard in it, and goes nowhere.
 var libraryLog logSink
 
 type logSink struct {
@@ -36,8 +36,10 @@ func whisperpoolLog(level C.int, text *C.char) {
 
 // Levels of enum ggml_log_level.
 const (
-	ggmlWarn  = 3
-	ggmlError = 4
+	ggmlDebug     = 1
+	ggmlWarn      = 3
+	ggmlError     = 4
+	ggmlContinued = 5 // of whatever was before, piece by piece
 )
 
 // everyday is what the library says of runs that are stopped because the client left, of audio that
@@ -50,7 +52,7 @@ var everyday = []string{
 
 func (s *logSink) add(level int, text string) {
 	text = strings.TrimSpace(text)
-	if text == "" {
+	if text == "" || level == ggmlDebug || level == ggmlContinued {
 		return
 	}
 	logger := s.logger.Load()

@@ -32,3 +32,16 @@ func TestLogPassesOnWhatIsWrong(t *testing.T) {
 		t.Errorf("the first error is %q, %d devices failed", first, sink.noDevice)
 	}
 }
+
+// What the library says for debugging holds prompts and texts: it is not logged at any level.
+func TestLogForDebuggingIsDropped(t *testing.T) {
+	var out bytes.Buffer
+	var sink logSink
+	sink.logger.Store(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug - 100})))
+	sink.add(2, "whisper_init_state: kv self size\n")
+	sink.add(ggmlDebug, "whisper_full_with_state: prompt[3] = secret\n")
+	sink.add(ggmlContinued, "secret\n")
+	if said := out.String(); !strings.Contains(said, "kv self size") || strings.Contains(said, "secret") {
+		t.Errorf("said %q", said)
+	}
+}

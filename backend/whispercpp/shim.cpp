@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -184,7 +185,14 @@ whisper_full_params params_of(const wp_request & r) {
 
 extern "C" {
 
-void wp_route_log(void) { whisper_log_set(log_line, nullptr); ggml_log_set(log_line, nullptr); }
+void wp_route_log(void) {
+    whisper_log_set(log_line, nullptr);
+    ggml_log_set(log_line, nullptr);
+    // What ggml says before it ends the process goes the same way. Without this it starts a debugger if
+    // there is one, which prints what functions were called with.
+    ggml_set_abort_callback([](const char * message) { log_line(GGML_LOG_LEVEL_ERROR, message, nullptr); });
+    setenv("GGML_NO_BACKTRACE", "1", 0);
+}
 
 struct whisper_context * wp_load(const char * path, bool use_gpu, int gpu_device, bool flash_attention, char * error) {
     return guarded<whisper_context *>(nullptr, error, [=] {

@@ -51,7 +51,7 @@ typedef struct wp_token {
 
 enum { WP_ERROR_SIZE = 256 };
 
-// Sends the library's log to the Go function whisperpoolLog.
+// Sends the library's log, and what it says when it ends the process, to the Go function whisperpoolLog.
 void wp_route_log(void);
 
 // NULL on failure, error is set where the reason was an exception.
