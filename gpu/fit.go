@@ -59,7 +59,7 @@ func (s Sample) terms() [3]float64 {
 
 const (
 	fitRounds  = 20  // of reweighting bring it to three digits
-	fitOutlier = 1.5 // times the usual error: from there on a sample counts less
+	fitOutlier = 0.5 // times the usual error: from there on a sample counts less. So low it is near the median: most errors are delays
 )
 
 // fitAlone is F, E and D, in seconds, by least squares of the relative error, reweighted so that
@@ -193,7 +193,8 @@ func (l Law) crowds(samples []Sample) []crowd {
 	var all []crowd
 	for bin, of := range gains {
 		n := float64(len(of))
-		all = append(all, crowd{jobs[bin] / n, median(of), n})
+		beside := jobs[bin] / n
+		all = append(all, crowd{beside, median(of), n * min(1, beside-1)}) // who was hardly ever disturbed tells little
 	}
 	slices.SortFunc(all, func(a, b crowd) int { return cmp.Compare(a.jobs, b.jobs) })
 	return all

@@ -9,15 +9,35 @@ import (
 // card shares one emulated GPU among the jobs on it: each runs at the pace that the number of them
 // leaves it, and changes pace when another comes or goes.
 type card struct {
-	pace func(jobs int) float64 // speed of each of so many jobs, compared with one alone
+	pace  func(jobs int) float64 // speed of each of so many jobs, compared with one alone
+	total int64                  // bytes of its memory; 0: endless
 
 	mu      sync.Mutex
+	taken   int64 // bytes
 	jobs    int
 	changed chan struct{} // closed, and made anew, whenever jobs changes
 }
 
-func newCard(pace func(jobs int) float64) *card {
-	return &card{pace: pace, changed: make(chan struct{})}
+func newCard(total int64, pace func(jobs int) float64) *card {
+	return &card{pace: pace, total: total, changed: make(chan struct{})}
+}
+
+// allot takes so many bytes of memory, or gives them back if negative. It reports whether there was room.
+func (c *card) allot(bytes int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.total > 0 && bytes > c.total-c.taken {
+		return false
+	}
+	c.taken += bytes
+	return true
+}
+
+// free is how many bytes are left.
+func (c *card) free() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.total - c.taken
 }
 
 // run returns when work, the time that the job would take alone, is done, or with ctx's error at

@@ -30,6 +30,10 @@ type Config struct {
 	// those of one model are. nil: the card is this one's alone.
 	Beside *Emulator
 
+	// Memory is how many bytes the card has, for weights and slots. 0: as many as the class has, endless
+	// where that is not known. It is the card's, so [Config.Beside] has it too.
+	Memory int64
+
 	Faults *Faults // of the whole server; nil: none
 
 	// Law is obeyed in place of that of class and model, by audio that is speech to that share (0: 1).
@@ -39,9 +43,10 @@ type Config struct {
 
 // Emulator is the engine. It must be made by [New].
 type Emulator struct {
-	cfg  Config
-	law  gpu.Law
-	card *card
+	cfg    Config
+	law    gpu.Law
+	card   *card
+	memory gpu.Memory
 
 	mu    sync.Mutex
 	rng   *rand.Rand
@@ -74,11 +79,24 @@ func New(cfg Config) (*Emulator, error) {
 		return nil, fmt.Errorf("the speed-up must be more than 0 and at most a million, not %v", cfg.SpeedUp)
 	}
 	e := &Emulator{
-		cfg: cfg, law: law, card: newCard(law.Pace), slots: cfg.Slots,
-		rng: rand.New(rand.NewPCG(cfg.Seed, 0)),
+		cfg: cfg, law: law, rng: rand.New(rand.NewPCG(cfg.Seed, 0)),
 	}
+	e.memory, _ = gpu.MemoryOfModel(cfg.Model)
 	if cfg.Beside != nil {
 		e.card = cfg.Beside.card
+	} else {
+		if cfg.Memory == 0 {
+			cfg.Memory = gpu.MemoryOf(cfg.Class)
+		}
+		e.card = newCard(cfg.Memory, law.Pace)
+	}
+	if !e.card.allot(e.memory.Weights) {
+		return nil, fmt.Errorf("the emulated %s is out of memory: %s needs %d MB and %d MB are free",
+			cfg.Class, cfg.Model, e.memory.Weights/1e6, e.card.free()/1e6)
+	}
+	if err := e.Resize(cfg.Slots); err != nil {
+		_ = e.Close() // has no error
+		return nil, err
 	}
 	return e, nil
 }
@@ -100,6 +118,7 @@ func (e *Emulator) Info() backend.EngineInfo {
 	return backend.EngineInfo{
 		Engine: "emulator", Model: e.cfg.Model, Multilingual: !strings.Contains(e.cfg.Model, ".en"),
 		Slots: e.slots, SlotsMax: slotsMax, Device: "emulated " + e.cfg.Class,
+		Bytes: uint64(e.bytes(e.slots)), DeviceFree: uint64(max(0, e.card.free())), DeviceTotal: uint64(e.card.total), //nolint:gosec // none is negative
 		SystemInfo: fmt.Sprintf("times of %s on %s, %g times as fast", e.cfg.Model, e.cfg.Class, e.cfg.SpeedUp),
 	}
 }
@@ -140,7 +159,7 @@ func (e *Emulator) transcribe(ctx context.Context, samples []float32, p transcri
 	return t, nil
 }
 
-// slotsMax is how many slots an emulator takes; made-up ones cost nothing.
+// slotsMax is how many slots an emulator takes where there is memory for them.
 const slotsMax = 64
 
 // Resize takes effect at once: slots that are made up need not be made.
@@ -150,12 +169,29 @@ func (e *Emulator) Resize(slots int) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	for e.slots < slots {
+		if !e.card.allot(e.memory.Slot) {
+			return fmt.Errorf("slot %d of %d: the emulated %s is out of memory: a slot of %s needs %d MB and %d MB are free",
+				e.slots+1, slots, e.cfg.Class, e.cfg.Model, e.memory.Slot/1e6, e.card.free()/1e6)
+		}
+		e.slots++
+	}
+	e.card.allot(-e.memory.Slot * int64(e.slots-slots))
 	e.slots = slots
 	return nil
 }
 
-// Close does nothing: there is no device.
-func (e *Emulator) Close() error { return nil }
+// bytes is what the model takes with so many slots.
+func (e *Emulator) bytes(slots int) int64 { return e.memory.Weights + int64(slots)*e.memory.Slot }
+
+// Close gives the memory back.
+func (e *Emulator) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.card.allot(-e.bytes(e.slots))
+	e.slots = 0
+	return nil
+}
 
 // span is the part of the audio to work on, in seconds.
 func span(samples []float32, p transcript.Params) (from, to float64) {

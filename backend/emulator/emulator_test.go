@@ -138,7 +138,7 @@ func TestTimesAreTheLawsAndRepeatWithTheSeed(t *testing.T) {
 // that comes halfway slows them from there on.
 func TestJobsShareTheCard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCard(func(jobs int) float64 { return 1 / float64(jobs) })
+		c := newCard(0, func(jobs int) float64 { return 1 / float64(jobs) })
 		start := time.Now()
 		ends := make([]time.Duration, 3)
 		var wg sync.WaitGroup
@@ -251,4 +251,40 @@ func TestSlotsComeAndGo(t *testing.T) {
 			t.Errorf("%d slots: %v, %+v", n, err, e.Info())
 		}
 	}
+}
+
+// A card holds as many slots as fit its memory, and what is closed makes room.
+func TestMemoryRunsOut(t *testing.T) {
+	e := emulator(t, Config{Class: "T4", Model: "large-v3", Slots: 4})
+	large, _ := gpu.MemoryOfModel("large-v3")
+	if info := e.Info(); info.Bytes != uint64(large.Weights+4*large.Slot) || info.DeviceTotal != 16e9 || info.DeviceFree != 16e9-info.Bytes {
+		t.Errorf("%+v", info)
+	}
+	if err := e.Resize(64); err == nil || !strings.Contains(err.Error(), "out of memory") {
+		t.Errorf("64 slots: %v", err)
+	}
+	n := e.Info().Slots // those that there are stay
+	if want := int((16e9 - large.Weights) / large.Slot); n != want {
+		t.Errorf("%d slots fit, want %d", n, want)
+	}
+	second := Config{Class: "T4", Model: "medium", Slots: 1, Beside: e}
+	if _, err := New(second); err == nil || !strings.Contains(err.Error(), "out of memory") {
+		t.Errorf("a second model on a full card: %v", err)
+	}
+	if err := e.Resize(2); err != nil {
+		t.Fatal(err)
+	}
+	second.Slots = 64
+	if _, err := New(second); err == nil || !strings.Contains(err.Error(), "of 64") {
+		t.Errorf("a second model with too many slots: %v", err)
+	}
+	second.Slots = 1
+	both := emulator(t, second)
+	if err := errors.Join(e.Close(), both.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if free := e.card.free(); free != 16e9 {
+		t.Errorf("%d bytes are free of a card with nothing on it", free)
+	}
+	emulator(t, Config{Class: "T4", Model: "large-v3", Slots: 64, Memory: 80e9})
 }

@@ -44,12 +44,19 @@ func (o *options) emulated(cfg *backend.Config, log *slog.Logger) error {
 	var models []string
 	for i := range l.engines {
 		e := &l.engines[i]
-		e.Seed, e.SpeedUp, e.Faults = o.seed, o.speedUp, faults
+		e.Seed, e.SpeedUp, e.Faults, e.Memory = o.seed, o.speedUp, faults, int64(o.emulateMemory)
 		if slices.Contains(models, e.Model) {
 			return fmt.Errorf("the model %s is to be emulated twice", e.Model)
 		}
 		models = append(models, e.Model)
-		if _, err := l.Load(context.Background(), e.Model, 1); err != nil {
+		tried, err := l.Load(context.Background(), e.Model, 1)
+		if err != nil {
+			return err
+		}
+		if cfg.MemoryMax == 0 { // not the machine's, which is not used
+			cfg.MemoryMax = int64(tried.Info().DeviceTotal) //nolint:gosec // no card has 2^63 bytes
+		}
+		if err := tried.Close(); err != nil {
 			return err
 		}
 	}
@@ -123,7 +130,11 @@ func (l *emulatedModels) Models() []backend.Model {
 	for i, e := range l.engines {
 		multilingual := !strings.Contains(e.Model, ".en")
 		family, _ := gpu.FamilyOf(e.Model)
-		all[i] = backend.Model{ID: e.Model, Multilingual: multilingual, Translates: multilingual && family != gpu.Turbo}
+		memory, _ := gpu.MemoryOfModel(e.Model)
+		all[i] = backend.Model{
+			ID: e.Model, Multilingual: multilingual, Translates: multilingual && family != gpu.Turbo,
+			Bytes: memory.Weights, SlotBytes: memory.Slot,
+		}
 	}
 	return all
 }
