@@ -59,3 +59,39 @@ func (t *transcription) crashed(backend scheduler.BackendID, value any) schedule
 	t.refused(internalProblem("every attempt ran into " + detail))
 	return scheduler.Outcome{Result: scheduler.ClientError, Detail: detail}
 }
+
+// guardedWriter is the response to a stream, which is written from a goroutine of its own: there a panic of what
+// others have put around the response would end the process. It becomes an error, and the client counts as gone.
+type guardedWriter struct {
+	http.ResponseWriter
+	t *transcription
+}
+
+func (g guardedWriter) guard(err *error) {
+	if value := recover(); value != nil {
+		g.t.pool.log().Error("writing a stream ended in a panic; please report this", append(panicFields(value), zap.String("request", g.t.requestID))...)
+		*err = errPanicked
+	}
+}
+
+// WriteHeader sends the header.
+func (g guardedWriter) WriteHeader(status int) {
+	var lost error // the next Write tells
+	defer g.guard(&lost)
+	g.ResponseWriter.WriteHeader(status)
+}
+
+// Write sends events.
+func (g guardedWriter) Write(b []byte) (n int, err error) {
+	defer g.guard(&err)
+	return g.ResponseWriter.Write(b)
+}
+
+// FlushError is what http.ResponseController calls to flush.
+func (g guardedWriter) FlushError() (err error) {
+	defer g.guard(&err)
+	return http.NewResponseController(g.ResponseWriter).Flush()
+}
+
+// Unwrap is for all else that http.ResponseController can do.
+func (g guardedWriter) Unwrap() http.ResponseWriter { return g.ResponseWriter }

@@ -308,3 +308,25 @@ func TestHandlerPanics(t *testing.T) {
 		t.Errorf("afterwards: status %d: %s", r.status, r.body)
 	}
 }
+
+// TestStreamsWriterPanics: in the goroutine that writes events. The job ends as if its client had left.
+func TestStreamsWriterPanics(t *testing.T) {
+	events := make(chan string)
+	backend := newWhisper(t)
+	backend.answer = saying(events)
+	p := newProxy(t, "backend "+backend.address())
+	p.mustLoad(fmt.Sprintf("%s {\n\troute {\n\t\tfaulty\n\t\twhisper_pool {\n\t\t\tbackend %s\n\t\t}\n\t}\n}\n", p.url, backend.address()))
+	p.ready(1)
+	setFault(t, &handlerFault, func(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, *http.Request) {
+		return unwritable{w}, r
+	})
+	go func() { events <- deltaOf(answerSecret) }()
+	if text, _ := io.ReadAll(p.streamed(t.Context()).Body); len(text) > 0 {
+		t.Errorf("the client got %q", text)
+	}
+	eventually(t, "the backend is left", func() bool { return !backendRuns(backend) })
+	p.isLeftAlone()
+	if n := strings.Count(p.log(), "writing a stream ended in a panic"); n != 1 {
+		t.Errorf("%d panics are in the log", n)
+	}
+}

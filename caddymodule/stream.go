@@ -38,7 +38,7 @@ type streamHead struct {
 // newStream makes the stream of a request. leave is called when its client can't be written to.
 func (t *transcription) newStream(w http.ResponseWriter, leave context.CancelFunc) *stream {
 	s := &stream{}
-	s.events = transcript.NewEventWriter(w, transcript.EventOptions{
+	s.events = transcript.NewEventWriter(guardedWriter{w, t}, transcript.EventOptions{
 		Header: func(h http.Header) {
 			if head := s.head.Load(); head != nil {
 				t.dispatched(h, head.attempt.Backend, head.attempt.Waited, head.attempt.Number)
