@@ -92,7 +92,7 @@ func (s *Server) cutSilence(ctx context.Context, j *job) *transcript.Error {
 		s.log.Error("cannot tell speech from silence: all of a recording is transcribed", "error", err)
 		return nil
 	}
-	speech := stretches(likely, rulesOf(j.params.VAD))
+	speech := stretches(likely, rulesOf(j.params.API, j.params.VAD))
 	j.timeline = join(j.samples[from:to], speech, overlapOf(j.params.VAD))
 	j.timeline.begin, j.timeline.seconds = from, j.audioSeconds
 	j.samples = j.samples[from : from+j.timeline.length()]

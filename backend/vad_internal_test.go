@@ -52,8 +52,8 @@ func TestStretchesAreWhispers(t *testing.T) {
 			v.MaxSpeechS = &c.maxSpeech
 		}
 		var got []string
-		for _, s := range stretches(likely, rulesOf(v)) {
-			got = append(got, fmt.Sprintf("%d-%d", s.from*100/audio.SampleRate, s.to*100/audio.SampleRate))
+		for _, s := range stretches(likely, rulesOf(transcript.WhisperServer, v)) {
+			got = append(got, fmt.Sprintf("%d-%d", s.kept.from*100/audio.SampleRate, s.kept.to*100/audio.SampleRate))
 		}
 		if strings.Join(got, " ") != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
@@ -61,13 +61,28 @@ func TestStretchesAreWhispers(t *testing.T) {
 	}
 }
 
-func TestRulesWithoutAWordAreWhispers(t *testing.T) {
-	if got, want := rulesOf(transcript.VAD{}), (vadRules{0.5, 4000, 1600, 0, 480}); got != want {
-		t.Errorf("%+v, want %+v", got, want)
+func TestRulesWithoutAWord(t *testing.T) {
+	for api, want := range map[transcript.API]vadRules{
+		transcript.WhisperServer: {0.5, 4000, 1600, 0, 480},
+		transcript.OpenAI:        {0.5, 0, 32000, 0, 6400},
+		transcript.ASR:           {0.5, 0, 32000, 0, 6400},
+	} {
+		if got := rulesOf(api, transcript.VAD{}); got != want {
+			t.Errorf("%s: %+v, want %+v", api, got, want)
+		}
 	}
 	if n := overlapOf(transcript.VAD{}); n != 1600 {
 		t.Errorf("overlap %d", n)
 	}
+}
+
+// unpadded are stretches that are all speech.
+func unpadded(speech ...span) []stretch {
+	all := make([]stretch, len(speech))
+	for i, s := range speech {
+		all[i] = stretch{s, s}
+	}
+	return all
 }
 
 // numbered are samples that each say where they were.
@@ -107,7 +122,7 @@ func TestJoin(t *testing.T) {
 			}
 			want = append(want, samples[part.from:part.to]...)
 		}
-		line := join(samples, c.speech, c.overlap)
+		line := join(samples, unpadded(c.speech...), c.overlap)
 		if got := samples[:line.length()]; !slices.Equal(got, want) {
 			t.Errorf("%s: %d samples are left, want %d, or others", c.name, len(got), len(want))
 		}
@@ -128,7 +143,7 @@ func TestJoinKnowsWhereSamplesWere(t *testing.T) {
 			at += 1 + random.IntN(30000)
 			speech = append(speech, span{from, at})
 		}
-		line := join(samples, speech, random.IntN(3)*random.IntN(5000))
+		line := join(samples, unpadded(speech...), random.IntN(3)*random.IntN(5000))
 		line.begin = random.IntN(2) * 16000
 		for range 200 {
 			if line.length() == 0 {
@@ -165,7 +180,7 @@ func TestJoinKnowsWhereSamplesWere(t *testing.T) {
 func TestPlace(t *testing.T) {
 	// Speech from 10 to 12 s, and from 52 to 55 s: left are 0 to 2 s, 0.1 s of what followed, 0.1 s of nothing, 2.2 to 5.2 s.
 	const s = audio.SampleRate
-	line := join(make([]float32, 60*s), []span{{10 * s, 12 * s}, {52 * s, 55 * s}}, s/10)
+	line := join(make([]float32, 60*s), unpadded(span{10 * s, 12 * s}, span{52 * s, 55 * s}), s/10)
 	for _, c := range []struct {
 		name               string
 		start, end         float64
@@ -199,11 +214,53 @@ func TestPlace(t *testing.T) {
 	}
 }
 
+// Silence that is kept before and behind speech is not speech: what begins in it is of the next.
+func TestPlaceKnowsPadding(t *testing.T) {
+	const s = audio.SampleRate
+	line := join(make([]float32, 60*s), []stretch{
+		{span{9 * s, 13 * s}, span{10 * s, 12 * s}}, {span{51 * s, 56 * s}, span{52 * s, 55 * s}},
+	}, 0)
+	// Left are 1 to 3 s of speech, 1 s of silence, 0.1 s of nothing, 1 s of silence, 5.1 to 8.1 s of speech, 1 s of silence.
+	for _, c := range []struct{ start, end, wantStart, wantEnd float64 }{
+		{0, 3, 9, 12}, {1, 3.5, 10, 12.5}, {3, 6, 52, 52.9}, {3.8, 8.1, 52, 55}, {2.9, 6, 52, 52.9}, {2.5, 8, 11.5, 54.9},
+		{2, 5.1, 11, 12}, {2, 4.5, 11, 12}, {4.5, 6, 51.4, 52.9}, {8, 9.5, 54.9, 56}, {3.2, 3.7, 12.2, 12.7},
+	} {
+		if start, end := line.place(c.start, c.end, cutBySegment); start != c.wantStart || end != c.wantEnd {
+			t.Errorf("%v to %v is at %v to %v, want %v to %v", c.start, c.end, start, end, c.wantStart, c.wantEnd)
+		}
+	}
+}
+
+// Whisper guesses the times of words, and may have one behind a cut whose segment ends before.
+func TestWordsStayWithinTheirSegments(t *testing.T) {
+	const s = audio.SampleRate
+	line := join(make([]float32, 60*s), unpadded(span{10 * s, 12 * s}, span{52 * s, 55 * s}), s/10)
+	words := []transcript.Word{
+		{Word: "for", Start: 0.5, End: 1}, {Word: "you.", Start: 2.5, End: 2.6}, {Word: "Ask", Start: 1.2, End: 2.3}, {Word: "what", Start: 3, End: 9},
+	}
+	answer := transcript.Transcript{
+		Segments: []transcript.Segment{{Start: 0.5, End: 2, Text: " for you."}, {Start: 2.2, End: 4, Text: " Ask what"}},
+		Words:    slices.Clone(words),
+	}
+	line.restore(&answer)
+	want := []transcript.Word{
+		{Word: "for", Start: 10.5, End: 11}, {Word: "you.", Start: 12, End: 12}, {Word: "Ask", Start: 52, End: 52.1}, {Word: "what", Start: 52.8, End: 53.8},
+	}
+	if !slices.Equal(answer.Words, want) {
+		t.Errorf("%+v, want %+v", answer.Words, want)
+	}
+	answer = transcript.Transcript{Segments: []transcript.Segment{{Start: 0.5, End: 1, Text: "four others"}, {Start: 1, End: 1.1, Text: "more"}}, Words: slices.Clone(words[3:])}
+	line.restore(&answer) // not made of these words
+	if len(answer.Words) != 1 || answer.Words[0].Start != 52.8 || answer.Words[0].End != 55 {
+		t.Errorf("%+v", answer.Words)
+	}
+}
+
 func TestRestoreLeavesWhatWasTold(t *testing.T) {
 	const s = audio.SampleRate
-	line := join(make([]float32, 60*s), []span{{10 * s, 12 * s}, {52 * s, 55 * s}}, s/10)
+	line := join(make([]float32, 60*s), unpadded(span{10 * s, 12 * s}, span{52 * s, 55 * s}), s/10)
 	line.seconds = 60
-	told := transcript.Segment{Start: 2.2, End: 3.2, Seek: 230, Words: []transcript.Word{{Word: "one", Start: 2.2, End: 3.2}}}
+	told := transcript.Segment{Start: 2.2, End: 3.2, Seek: 230, Text: " one", Words: []transcript.Word{{Word: "one", Start: 2.2, End: 3.2}}}
 	answer := transcript.Transcript{Duration: 5, Segments: []transcript.Segment{told}, Words: told.Words}
 	line.restore(&answer)
 	got := answer.Segments[0]

@@ -10,6 +10,9 @@ type span struct{ from, to int }
 
 func (s span) length() int { return s.to - s.from }
 
+// stretch is what is kept of a recording, and in it the speech, with silence around.
+type stretch struct{ kept, speech span }
+
 // vadRules say what is speech; all but the threshold are numbers of samples.
 type vadRules struct {
 	threshold  float32 // probability from which a window is speech
@@ -27,10 +30,14 @@ const (
 	vadMergeGap     = audio.SampleRate / 5         // stretches nearer to each other than that are one
 )
 
-// rulesOf fills in whisper.cpp's defaults.
-func rulesOf(v transcript.VAD) vadRules {
+// rulesOf fills in what clients of the API expect who say no more: whisper.cpp's defaults for its own, for others
+// faster-whisper's, which leaves pauses within speech alone and cuts no word short.
+func rulesOf(api transcript.API, v transcript.VAD) vadRules {
 	const perMS = audio.SampleRate / 1000
-	r := vadRules{threshold: 0.5, minSpeech: 250 * perMS, minSilence: 100 * perMS, pad: 30 * perMS}
+	r := vadRules{threshold: 0.5, minSilence: 2000 * perMS, pad: 400 * perMS}
+	if api == transcript.WhisperServer {
+		r = vadRules{threshold: 0.5, minSpeech: 250 * perMS, minSilence: 100 * perMS, pad: 30 * perMS}
+	}
 	if v.Threshold != nil {
 		r.threshold = float32(*v.Threshold)
 	}
@@ -57,7 +64,7 @@ func overlapOf(v transcript.VAD) int {
 
 // stretches finds out of the probability of speech of each window where somebody speaks: in order, not
 // overlapping. They are those that whisper.cpp 1.9.1 finds; the last may reach beyond the end by less than a window.
-func stretches(likely []float32, r vadRules) []span {
+func stretches(likely []float32, r vadRules) []stretch {
 	h := hearing{rules: r}
 	for i, p := range likely {
 		h.window(i*SpeechWindow, p)
@@ -161,19 +168,19 @@ func merged(found []span, minSpeech int) []span {
 
 // padded adds silence to both ends of each stretch, at most half of what is between two, and rounds to hundredths
 // of a second, in which whisper.cpp counts.
-func padded(all []span, pad, end int) []span {
-	for i := range all {
+func padded(speech []span, pad, end int) []stretch {
+	all := make([]stretch, len(speech))
+	share := 0 // of what is before
+	for i, s := range speech {
+		kept := span{s.from - share, min(end, s.to+pad)}
 		if i == 0 {
-			all[i].from = max(0, all[i].from-pad)
+			kept.from = max(0, s.from-pad)
 		}
-		if i+1 < len(all) {
-			share := min(pad, (all[i+1].from-all[i].to)/2)
-			all[i].to += share
-			all[i+1].from -= share
-		} else {
-			all[i].to = min(end, all[i].to+pad)
+		if i+1 < len(speech) {
+			share = min(pad, (speech[i+1].from-s.to)/2)
+			kept.to = s.to + share
 		}
-		all[i] = span{hundredths(all[i].from), hundredths(all[i].to)}
+		all[i] = stretch{kept: span{hundredths(kept.from), hundredths(kept.to)}, speech: s}
 	}
 	return all
 }

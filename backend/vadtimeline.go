@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"unicode"
 
 	"github.com/whisperpool/whisperpool/audio"
 	"github.com/whisperpool/whisperpool/transcript"
@@ -25,29 +26,31 @@ type timeline struct {
 type part struct {
 	at     int // where it begins in what is left
 	from   int // and where in what was looked at
-	speech int // how much of it is speech;
-	length int // the rest is what follows it, up to where nothing was kept
+	length int
+	lead   int // of it before somebody speaks
+	trail  int // of it when nobody speaks any more
 }
 
-func (p part) speechEnd() int { return p.at + p.speech }
-func (p part) end() int       { return p.at + p.length }
+func (p part) speechBegin() int { return p.at + p.lead }
+func (p part) speechEnd() int   { return p.at + p.length - p.trail }
+func (p part) end() int         { return p.at + p.length }
 
-// join moves the stretches of speech to the front of samples, one after the other, as whisper.cpp's own VAD does:
+// join moves stretches of a recording to the front of samples, one after the other, as whisper.cpp's own VAD does:
 // each but the last goes on for overlap samples, then comes a moment of silence. Where that would be no shorter
 // than what was between them that is kept instead, so that it all fits where it was.
-func join(samples []float32, speech []span, overlap int) *timeline {
+func join(samples []float32, all []stretch, overlap int) *timeline {
 	t := &timeline{}
-	for i, s := range speech {
-		from, to := min(s.from, len(samples)), min(s.to, len(samples))
+	for i, s := range all {
+		from, to := min(s.kept.from, len(samples)), min(s.kept.to, len(samples))
 		if from >= to {
 			continue
 		}
 		next := to // behind the last nothing is kept
-		if i+1 < len(speech) {
-			next = min(speech[i+1].from, len(samples))
+		if i+1 < len(all) {
+			next = min(all[i+1].kept.from, len(samples))
 		}
-		reach := max(to, min(to+overlap, next))
-		t.add(part{from: from, speech: to - from, length: reach - from})
+		to = max(to, min(to+overlap, next))
+		t.add(part{from: from, length: to - from, lead: max(0, s.speech.from-from), trail: max(0, to-s.speech.to)})
 	}
 	for i, p := range t.parts {
 		copy(samples[p.at:p.end()], samples[p.from:])
@@ -67,7 +70,7 @@ func (t *timeline) add(p part) {
 	}
 	last := &t.parts[n-1]
 	if p.from-(last.from+last.length) <= between {
-		last.speech, last.length = p.from-last.from+p.speech, p.from-last.from+p.length
+		last.length, last.trail = p.from-last.from+p.length, p.trail
 		return
 	}
 	p.at = last.end() + between
@@ -118,16 +121,16 @@ func (t *timeline) place(start, end float64, reach int) (float64, float64) {
 	first := t.index(from)
 	last := max(first, t.index(max(from, to-1)))
 	for first < last {
-		before, behind := t.parts[first].speechEnd()-from, to-t.parts[first+1].at
+		before, behind := t.parts[first].speechEnd()-from, to-t.parts[first+1].speechBegin()
 		if before >= behind || before >= reach {
 			break
 		}
 		first++
-		from = t.parts[first].at
+		from = t.parts[first].speechBegin()
 	}
 	for first < last {
-		before := t.parts[last-1].speechEnd() - max(from, t.parts[last-1].at)
-		behind := to - t.parts[last].at
+		before := t.parts[last-1].speechEnd() - max(from, t.parts[last-1].speechBegin())
+		behind := to - t.parts[last].speechBegin()
 		if behind > before || behind >= reach {
 			break
 		}
@@ -142,15 +145,16 @@ func samplesOf(seconds float64) int { return int(math.Round(seconds * audio.Samp
 // segment puts a segment at its place in the recording. It leaves the words of s itself as they are, since whoever
 // was given s before may still read them.
 func (t *timeline) segment(s transcript.Segment) transcript.Segment {
+	words := withinSegments(s.Words, []transcript.Segment{s})
 	s.Start, s.End = t.place(s.Start, s.End, cutBySegment)
 	seek := samplesOf(float64(s.Seek) / 100)
 	s.Seek = int(math.Round(t.inRecording(t.index(seek), seek) * 100))
-	s.Words = t.words(s.Words)
+	s.Words = t.words(words)
 	return s
 }
 
+// words changes the words that it is given.
 func (t *timeline) words(words []transcript.Word) []transcript.Word {
-	words = slices.Clone(words)
 	for i := range words {
 		words[i].Start, words[i].End = t.place(words[i].Start, words[i].End, cutByWord)
 	}
@@ -174,5 +178,36 @@ func (t *timeline) restore(answer *transcript.Transcript) {
 	for i, s := range answer.Segments {
 		segments[i] = t.segment(s)
 	}
-	answer.Segments, answer.Words, answer.Duration = segments, t.words(answer.Words), t.seconds
+	answer.Words = t.words(withinSegments(answer.Words, answer.Segments))
+	answer.Segments, answer.Duration = segments, t.seconds
+}
+
+// withinSegments puts words that whisper has outside of their segments into them: a moment too late before a cut
+// would be minutes too late behind it. Segments have the times that whisper said, words only guesses.
+func withinSegments(words []transcript.Word, segments []transcript.Segment) []transcript.Word {
+	put := slices.Clone(words)
+	at := 0
+	for _, s := range segments {
+		letters := lettersIn(s.Text)
+		for ; letters > 0 && at < len(put); at++ {
+			w := &put[at]
+			letters -= lettersIn(w.Word)
+			w.Start, w.End = within(w.Start, s), within(w.End, s)
+		}
+		if letters != 0 { // it is not made of these words
+			return slices.Clone(words)
+		}
+	}
+	return put
+}
+
+func within(seconds float64, s transcript.Segment) float64 { return max(s.Start, min(seconds, s.End)) }
+
+func lettersIn(text string) (n int) {
+	for _, letter := range text {
+		if !unicode.IsSpace(letter) {
+			n++
+		}
+	}
+	return n
 }
