@@ -19,9 +19,9 @@ import (
 
 const canaryChild = "WHISPERPOOL_TEST_CANARY_CHILD"
 
-// Words that are in the prompt, and words that are in the recording.
+// Words that are in the prompt, a token each, and words that are in the recording.
 var (
-	prompted = []string{"xylophon", "quokka"}
+	prompted = []string{"monday", "elephant"}
 	spokenOf = []string{"fellow", "americans", "country"}
 )
 
@@ -71,7 +71,7 @@ func canaries(t *testing.T, told string) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug - 100}))
 	e := open(t, Config{ModelPath: realModel(t, "tiny.en"), Slots: 1, Threads: 1, Cold: true, Logger: log})
 	samples := speechSamples(t, 0, 11)
-	prompt := strings.Repeat("Xylophon and Quokka, ", 200)
+	prompt := strings.Repeat("Monday and elephant, ", 200)
 	p := greedy()
 	p.Prompt, p.Words = prompt, true
 	clip := backend.Job{Samples: samples, Params: p}
