@@ -8,12 +8,14 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 )
 
 func init() {
@@ -43,7 +45,14 @@ func (App) CaddyModule() caddy.ModuleInfo {
 
 // Provision makes the metrics known to this configuration's registry, and has a second signal noticed.
 func (a *App) Provision(ctx caddy.Context) error {
-	if err := watchSignals(ctx); err != nil {
+	events, err := ctx.App("events")
+	if err != nil {
+		return err
+	}
+	if err := events.(*caddyevents.App).On("stopping", stopping{}); err != nil {
+		return err
+	}
+	if err := events.(*caddyevents.App).On("started", allStarted{a}); err != nil {
 		return err
 	}
 	return registerMetrics(ctx.GetMetricsRegistry())
@@ -91,7 +100,8 @@ func (a *App) stage(ctx caddy.Context, h *Handler, pool *Pool) error {
 	return nil
 }
 
-// Start applies what was staged. When one pool fails, those before it are put back.
+// Start has the pools take in what was staged; those that have a configuration already go on with it until all apps
+// have started. When one pool fails, those before it are put back.
 func (a *App) Start() error {
 	for _, s := range a.staged {
 		if err := s.start(); err != nil {
@@ -100,6 +110,17 @@ func (a *App) Start() error {
 			}
 			return fmt.Errorf("pool %s: %w", s.pool.name, err)
 		}
+	}
+	return nil
+}
+
+// allStarted is told when all apps have.
+type allStarted struct{ app *App }
+
+// Handle applies this configuration, which cannot fail any more.
+func (s allStarted) Handle(context.Context, caddy.Event) error {
+	for _, one := range s.app.staged {
+		one.pool.commit()
 	}
 	return nil
 }
@@ -152,4 +173,6 @@ var (
 	_ caddy.App          = (*App)(nil)
 	_ caddy.Provisioner  = (*App)(nil)
 	_ caddy.CleanerUpper = (*App)(nil)
+
+	_ caddyevents.Handler = allStarted{}
 )

@@ -2,6 +2,8 @@ package caddymodule
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,6 +17,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 )
 
 // TestReloadsUnderLoad: twenty reloads that add, remove and change backends lose and repeat nothing.
@@ -165,6 +169,65 @@ func TestFailingReloadChangesNothing(t *testing.T) {
 	eventually(t, "the configuration has two references", func() bool { // the app's and the pool's; a probe has one for a moment
 		return before.refs.Load() == 2
 	})
+}
+
+// refusing is an app that does not start.
+type refusing struct{}
+
+// whenRefusing is called before it refuses.
+var whenRefusing = func() {}
+
+func init() {
+	caddy.RegisterModule(refusing{})
+	httpcaddyfile.RegisterGlobalOption("refusing", func(*caddyfile.Dispenser, any) (any, error) {
+		return httpcaddyfile.App{Name: "refusing", Value: json.RawMessage("{}")}, nil
+	})
+}
+
+func (refusing) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "refusing", New: func() caddy.Module { return new(refusing) }}
+}
+
+func (refusing) Start() error {
+	whenRefusing()
+	return errors.New("it refuses")
+}
+
+func (refusing) Stop() error { return nil }
+
+// TestNothingIsAppliedBeforeAllHasStarted: an app that starts after ours may still refuse.
+func TestNothingIsAppliedBeforeAllHasStarted(t *testing.T) {
+	p := newProxy(t, "backend "+newWhisper(t).address())
+	p.ready(1)
+	pool := p.pool()
+	before, seen := pool.current, 0
+	whenRefusing = func() {
+		pool.mu.Lock()
+		defer pool.mu.Unlock()
+		if len(pool.generations) == 2 {
+			seen++
+		}
+		if pool.current != before {
+			t.Error("the configuration was applied though it may fail")
+		}
+	}
+	p.more = "\trefusing\n"
+	for range 200 { // apps start in random order
+		if err := p.load(site(p.url, "backend "+newWhisper(t).address())); err == nil || !strings.Contains(err.Error(), "it refuses") {
+			t.Fatal(err)
+		}
+		if seen == 3 {
+			break
+		}
+	}
+	if seen != 3 {
+		t.Errorf("it refused after our app %d times only", seen)
+	}
+	p.more = ""
+	p.mustLoad(site(p.url, "backend "+newWhisper(t).address()))
+	if pool.current == before {
+		t.Error("one that did not fail was not applied")
+	}
 }
 
 func TestSecretsMustBeThere(t *testing.T) {

@@ -126,18 +126,30 @@ func (p *Pool) Destruct() error {
 
 func (p *Pool) log() *zap.Logger { return p.logger.Load() }
 
-// start applies a generation, which is then the newest.
+// start takes a generation in, which is then the newest. It is applied at once when there is none before it, else by
+// commit: until all apps have started the new configuration may still fail, and its backends are nobody's business.
 func (p *Pool) start(g *generation) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.apply(g); err != nil {
+	if len(p.generations) == 0 {
+		if err := p.apply(g); err != nil {
+			return err
+		}
+	} else if err := g.schedulerConfig(p.seed, 0, p.found(g), p.known).Validate(); err != nil {
 		return err
 	}
 	p.generations = append(p.generations, g)
 	return nil
 }
 
-// stop takes a generation away. If it was the newest, its Caddy configuration failed, and the one
+// commit applies the newest generation.
+func (p *Pool) commit() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.applyNewest()
+}
+
+// stop takes a generation away. If it was applied and the newest, its Caddy configuration failed late, and the one
 // before it is applied again. With the last one what was learned is stored: Caddy lets go of its storage
 // next.
 func (p *Pool) stop(g *generation) {
@@ -151,12 +163,17 @@ func (p *Pool) takeAway(g *generation) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.generations = slices.DeleteFunc(p.generations, func(other *generation) bool { return other == g })
+	p.applyNewest()
+}
+
+// applyNewest requires mu.
+func (p *Pool) applyNewest() {
 	if len(p.generations) == 0 {
 		return
 	}
 	if newest := p.generations[len(p.generations)-1]; newest != p.current {
-		if err := p.apply(newest); err != nil { // it was applied before
-			p.log().Error("going back to the configuration before", zap.Error(err))
+		if err := p.apply(newest); err != nil { // it was applied before, or looked through
+			p.log().Error("applying the configuration", zap.Error(err))
 		}
 	}
 }

@@ -64,16 +64,8 @@ func watchShutdown(ctx caddy.Context, pool *Pool) {
 // signals is what ends the process at once when it is shutting down already.
 var signals sync.Once
 
-// watchSignals has a second signal end the process: Caddy does so for a second SIGINT alone, and not for one
+// stopping has a second signal end the process: Caddy does so for a second SIGINT alone, and not for one
 // that comes after SIGTERM.
-func watchSignals(ctx caddy.Context) error {
-	app, err := ctx.App("events")
-	if err != nil {
-		return err
-	}
-	return app.(*caddyevents.App).On("stopping", stopping{})
-}
-
 type stopping struct{}
 
 // Handle is called before anything is stopped, also for a reload.
