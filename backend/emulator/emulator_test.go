@@ -288,3 +288,25 @@ func TestMemoryRunsOut(t *testing.T) {
 	}
 	emulator(t, Config{Class: "T4", Model: "large-v3", Slots: 64, Memory: 80e9})
 }
+
+// A law that is given counts, not that of class and model, and so does how much of the audio is speech.
+func TestAMeasuredLawIsObeyed(t *testing.T) {
+	took := func(law gpu.Law, speech float64) time.Duration {
+		cfg := Config{Class: "desk", Model: "of our own", Slots: 1, Seed: 3, Law: &law, Speech: speech}
+		return times(t, cfg, []float64{30})[0]
+	}
+	one := took(gpu.Law{Token: time.Millisecond, GainMax: 1}, 0)
+	for _, c := range []struct {
+		law    gpu.Law
+		speech float64
+		want   float64 // times as long
+	}{
+		{gpu.Law{Token: 3 * time.Millisecond, GainMax: 1}, 1, 3},
+		{gpu.Law{Token: time.Millisecond, GainMax: 1}, 0.5, 0.5},
+		{gpu.Law{Encode: 110 * time.Millisecond, GainMax: 1}, 0.5, 1},
+	} {
+		if got := float64(took(c.law, c.speech)) / float64(one); math.Abs(got-c.want) > 1e-6 {
+			t.Errorf("%+v with %v of speech: %v times as long, want %v", c.law, c.speech, got, c.want)
+		}
+	}
+}
