@@ -135,7 +135,7 @@ func (p *Pool) start(g *generation) error {
 		if err := p.apply(g); err != nil {
 			return err
 		}
-	} else if err := g.schedulerConfig(p.seed, 0, p.found(g), p.known).Validate(); err != nil {
+	} else if err := g.schedulerConfig(p.seed, 0, g.backends, p.known).Validate(); err != nil {
 		return err
 	}
 	p.generations = append(p.generations, g)
