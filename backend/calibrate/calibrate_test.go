@@ -304,6 +304,11 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		t.Errorf("--help: exit %d, %q", code, &stdout)
 	}
 	var stderr bytes.Buffer
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if code := Command(ctx, []string{"-o", filepath.Join(t.TempDir(), "p")}, io.Discard, &stderr); code != exitFailed || !strings.Contains(stderr.String(), "interrupted") {
+		t.Errorf("interrupted: exit %d, %q", code, &stderr)
+	}
 	for args, want := range map[string]string{
 		"-o /no/such/folder/p.json":                            "cannot be written",
 		"-o p.json --key-file /no/such/key":                    "/no/such/key",

@@ -138,6 +138,9 @@ func Command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	if err := f.run(ctx, stdout, stderr); err != nil {
+		if ctx.Err() != nil {
+			err = errors.New("interrupted; no profile was written")
+		}
 		fmt.Fprintf(stderr, "whisper-backend calibrate: %v\n", err)
 		return exitFailed
 	}
