@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/whisperpool/whisperpool/backend"
 	"github.com/whisperpool/whisperpool/backend/emulator"
@@ -18,6 +19,7 @@ import (
 // emulator.
 type emulatedModels struct {
 	engines []emulator.Config // by model; the first is the default
+	takes   time.Duration     // to load one
 
 	mu    sync.Mutex
 	first *emulator.Emulator // on whose card the others are
@@ -31,7 +33,7 @@ func (o *options) emulated(cfg *backend.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	l := &emulatedModels{}
+	l := &emulatedModels{takes: time.Duration(float64(o.emulateLoad) / o.speedUp)}
 	law, slots, err := o.emulations(l, cfg)
 	if err != nil {
 		return err
@@ -49,7 +51,7 @@ func (o *options) emulated(cfg *backend.Config, log *slog.Logger) error {
 			return fmt.Errorf("the model %s is to be emulated twice", e.Model)
 		}
 		models = append(models, e.Model)
-		tried, err := l.Load(context.Background(), e.Model, 1)
+		tried, err := l.emulate(e.Model, 1)
 		if err != nil {
 			return err
 		}
@@ -140,7 +142,23 @@ func (l *emulatedModels) Models() []backend.Model {
 }
 
 // Load implements [backend.Library].
-func (l *emulatedModels) Load(_ context.Context, id string, slots int) (backend.Transcriber, error) {
+func (l *emulatedModels) Load(ctx context.Context, id string, slots int) (backend.Transcriber, error) {
+	timer := time.NewTimer(l.takes)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	e, err := l.emulate(id, slots)
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// emulate makes a model at once.
+func (l *emulatedModels) emulate(id string, slots int) (*emulator.Emulator, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := slices.IndexFunc(l.engines, func(e emulator.Config) bool { return e.Model == id })

@@ -73,3 +73,22 @@ func TestProfilesAreEmulated(t *testing.T) {
 		t.Errorf("exit %d", code)
 	}
 }
+
+// A model that takes long to load is told of as loading, and does not keep the program from ending.
+func TestLoadingTakesItsTime(t *testing.T) {
+	log := newOutput()
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, strings.Fields("--engine emulator --emulate-load 1h --listen 127.0.0.1:0 --log-format json"), io.Discard, log)
+		_ = log.Close()
+	}()
+	address, _ := log.until(t, "listening")["address"].(string)
+	if status, body := post(t, "http://"+address, "base"); status != http.StatusServiceUnavailable || !strings.Contains(body, "loading") {
+		t.Errorf("%d %s", status, body)
+	}
+	stop()
+	if code := <-ended; code != exitOK {
+		t.Errorf("exit %d", code)
+	}
+}

@@ -93,6 +93,7 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		{"--model x --emulate-model base", "--engine emulator"},
 		{"--model x --profile p.json", "--engine emulator"},
 		{"--model x --fault {}", "--engine emulator"},
+		{"--engine emulator --emulate-load -1s", "--emulate-load"},
 		{"--engine emulator --profile p.json --emulate-model base", "--emulate-model"},
 		{"--engine emulator --profile p.json --emulate-class H100", "--emulate-class"},
 		{"--engine emulator --models-dir x", "--models-dir"},

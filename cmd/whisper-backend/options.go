@@ -39,6 +39,7 @@ type options struct {
 	emulateClass       string
 	emulateModels      list
 	emulateMemory      byteSize
+	emulateLoad        time.Duration
 	profiles           list
 	emulateFaults      list
 	speedUp            float64
@@ -62,7 +63,7 @@ var groups = []group{
 	{"Without silence", []string{"vad-model", "vad"}},
 	{"Slots that come and go", []string{"min-slots", "max-slots", "target-ongoing-requests", "upscale-delay", "downscale-delay"}},
 	{"To whom", []string{"listen", "api-key-file", "queue", "max-upload", "max-audio", "beam-size-max", "ffmpeg", "grace"}},
-	{"The emulator (--engine emulator)", []string{"emulate-class", "emulate-model", "emulate-memory", "profile", "fault", "speed-up", "seed"}},
+	{"The emulator (--engine emulator)", []string{"emulate-class", "emulate-model", "emulate-memory", "emulate-load", "profile", "fault", "speed-up", "seed"}},
 	{"What it says", []string{"log-format", "log-level", "version"}},
 }
 
@@ -107,6 +108,7 @@ func newOptions() *options {
 	f.StringVar(&o.emulateClass, "emulate-class", emulateClassDefault, "`CLASS` GPU whose times are emulated: T4, A10G or H100")
 	f.Var(&o.emulateModels, "emulate-model", "`MODEL` the model whose times are emulated, and under whose name it is served: tiny, base (which it is without this flag), small, medium, large-v3, turbo; may be given several times")
 	f.Var(&o.emulateMemory, "emulate-memory", "`SIZE` of the emulated card, for weights and slots (about 3.1GB and 0.75GB with large-v3); without it what the class has: 16GB, 24GB or 80GB")
+	f.DurationVar(&o.emulateLoad, "emulate-load", 0, "`DURATION` that it takes to load a model; 3s to 8s would be like a T4 with large-v3, 1s to 3s like an H100")
 	f.Var(&o.profiles, "profile", "`FILE` what whisper-backend calibrate measured of a device, which is emulated in place of a class and model; may be given several times, for models that share the device")
 	f.Var(&o.emulateFaults, "fault", "`JSON` what is wrong from the start, such as '{\"fault\": \"slow\", \"factor\": 4}'; may be given several times; GET /emulator/fault tells the kinds, PUT and DELETE there change it")
 	f.Float64Var(&o.speedUp, "speed-up", 1, "`FACTOR` how many times as fast as the GPU")
@@ -197,6 +199,8 @@ func (o *options) check() error {
 		return errors.New("--upscale-delay and --downscale-delay must not be negative")
 	case o.audioMax < time.Second:
 		return fmt.Errorf("--max-audio is %v; it must be a second or more", o.audioMax)
+	case o.emulateLoad < 0:
+		return fmt.Errorf("--emulate-load is %v; it must not be negative", o.emulateLoad)
 	case o.grace < 0:
 		return fmt.Errorf("--grace is %v; it must not be negative", o.grace)
 	}
