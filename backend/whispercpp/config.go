@@ -28,7 +28,7 @@ type Config struct {
 	GPU       string // GPUAuto, GPURequired or GPUOff; "": GPUAuto
 	GPUDevice int    // which GPU, from 0; only where one is used
 
-	// FlashAttention is whisper.cpp's own default and the faster way on every device measured.
+	// FlashAttention is whisper.cpp's own default and the faster way (docs/backend.md has figures of CPUs).
 	FlashAttention bool
 
 	// ShortClips is ShortClipsAuto, ShortClipsOn or ShortClipsOff; "": ShortClipsAuto.

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,6 +101,33 @@ func TestRealSpeech(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 		})
+	}
+}
+
+// Words are timed by tokens and sound, not by attention: how that is computed changes neither them nor
+// their times.
+func TestFlashAttentionMovesNoWord(t *testing.T) {
+	var answers []transcript.Transcript
+	for _, flash := range []bool{true, false} {
+		e, err := New(Config{ModelPath: realModel(t, "tiny.en"), GPU: GPUOff, Threads: 1, Cold: true, FlashAttention: flash})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := greedy()
+		p.Words = true
+		answers = append(answers, mustTranscribe(t, e.(*engine), speechSamples(t, 0, 11), p))
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	with, without := answers[0].Words, answers[1].Words
+	if len(with) < 20 || len(with) != len(without) {
+		t.Fatalf("%d words with flash attention, %d without", len(with), len(without))
+	}
+	for i, word := range with {
+		if other := without[i]; word.Word != other.Word || math.Abs(word.Start-other.Start) > 0.1 || math.Abs(word.End-other.End) > 0.1 {
+			t.Errorf("%+v with flash attention, %+v without", word, other)
+		}
 	}
 }
 
