@@ -64,8 +64,8 @@ func TestStretchesAreWhispers(t *testing.T) {
 func TestRulesWithoutAWord(t *testing.T) {
 	for api, want := range map[transcript.API]vadRules{
 		transcript.WhisperServer: {0.5, 4000, 1600, 0, 480},
-		transcript.OpenAI:        {0.5, 0, 32000, 0, 6400},
-		transcript.ASR:           {0.5, 0, 32000, 0, 6400},
+		transcript.OpenAI:        {0.5, 1600, 1600, 0, 1600},
+		transcript.ASR:           {0.5, 1600, 1600, 0, 1600},
 	} {
 		if got := rulesOf(api, transcript.VAD{}); got != want {
 			t.Errorf("%s: %+v, want %+v", api, got, want)
@@ -244,7 +244,7 @@ func TestWordsStayWithinTheirSegments(t *testing.T) {
 	}
 	line.restore(&answer)
 	want := []transcript.Word{
-		{Word: "for", Start: 10.5, End: 11}, {Word: "you.", Start: 12, End: 12}, {Word: "Ask", Start: 52, End: 52.1}, {Word: "what", Start: 52.8, End: 53.8},
+		{Word: "for", Start: 10.5, End: 11}, {Word: "you.", Start: 12, End: 12}, {Word: "Ask", Start: 52, End: 52}, {Word: "what", Start: 52.8, End: 53.8},
 	}
 	if !slices.Equal(answer.Words, want) {
 		t.Errorf("%+v, want %+v", answer.Words, want)

@@ -155,10 +155,10 @@ func TestTimesAreThoseOfTheRecording(t *testing.T) {
 		fields []string
 		parts  []string
 	}{
-		{"/v1/audio/transcriptions", []string{"response_format", "srt"}, []string{"00:00:00,000 --> 00:00:43,4"}},
-		{"/v1/audio/transcriptions", []string{"response_format", "vtt"}, []string{"00:00:00.000 --> 00:00:43.4"}},
+		{"/v1/audio/transcriptions", []string{"response_format", "srt"}, []string{"00:00:00,000 --> 00:00:43,1"}},
+		{"/v1/audio/transcriptions", []string{"response_format", "vtt"}, []string{"00:00:00.000 --> 00:00:43.1"}},
 		{"/v1/audio/transcriptions", []string{"response_format", "verbose_json", "timestamp_granularities[]", "word"}, []string{
-			`"duration":50`, `"start":0,"end":43.4`, `"words":[`, `"start":0,"end":1`, `"start":1,"end":1.02`, `"start":40.97,"end":41.97`, // the second is mostly in silence
+			`"duration":50`, `"start":0,"end":43.1`, `"words":[`, `"start":0,"end":1`, `"start":40.99,"end":41.57`, // the second is mostly of the second tone
 		}},
 		{"/v1/audio/transcriptions", []string{"response_format", "json"}, []string{`"seconds":50`}},
 		{"/inference", []string{"response_format", "verbose_json"}, []string{`"duration":50`, `"start":0,"end":43.0`}},

@@ -30,13 +30,13 @@ const (
 	vadMergeGap     = audio.SampleRate / 5         // stretches nearer to each other than that are one
 )
 
-// rulesOf fills in what clients of the API expect who say no more: whisper.cpp's defaults for its own, for others
-// faster-whisper's, which leaves pauses within speech alone and cuts no word short.
+// rulesOf fills in whisper.cpp's defaults for clients of its own API. Others cannot choose, so they get some that
+// lose fewer words: 30 ms cut the first word off a recording that begins with it, and 250 ms is longer than "no".
 func rulesOf(api transcript.API, v transcript.VAD) vadRules {
 	const perMS = audio.SampleRate / 1000
-	r := vadRules{threshold: 0.5, minSilence: 2000 * perMS, pad: 400 * perMS}
+	r := vadRules{threshold: 0.5, minSpeech: 100 * perMS, minSilence: 100 * perMS, pad: 100 * perMS}
 	if api == transcript.WhisperServer {
-		r = vadRules{threshold: 0.5, minSpeech: 250 * perMS, minSilence: 100 * perMS, pad: 30 * perMS}
+		r.minSpeech, r.pad = 250*perMS, 30*perMS
 	}
 	if v.Threshold != nil {
 		r.threshold = float32(*v.Threshold)

@@ -145,20 +145,35 @@ func samplesOf(seconds float64) int { return int(math.Round(seconds * audio.Samp
 // segment puts a segment at its place in the recording. It leaves the words of s itself as they are, since whoever
 // was given s before may still read them.
 func (t *timeline) segment(s transcript.Segment) transcript.Segment {
-	words := withinSegments(s.Words, []transcript.Segment{s})
 	s.Start, s.End = t.place(s.Start, s.End, cutBySegment)
 	seek := samplesOf(float64(s.Seek) / 100)
 	s.Seek = int(math.Round(t.inRecording(t.index(seek), seek) * 100))
-	s.Words = t.words(words)
+	s.Words = t.words(s.Words, []transcript.Segment{s})
 	return s
 }
 
-// words changes the words that it is given.
-func (t *timeline) words(words []transcript.Word) []transcript.Word {
+// words puts words at their places in the recording, and within the segments, which are there already, that they
+// make up: what whisper has a moment too late before a cut would be minutes too late behind it. It knows where
+// segments end, and guesses where words do.
+func (t *timeline) words(words []transcript.Word, segments []transcript.Segment) []transcript.Word {
+	words = slices.Clone(words)
 	for i := range words {
 		words[i].Start, words[i].End = t.place(words[i].Start, words[i].End, cutByWord)
 	}
-	return words
+	put := slices.Clone(words)
+	at := 0
+	for _, s := range segments {
+		letters := lettersIn(s.Text)
+		for ; letters > 0 && at < len(put); at++ {
+			w := &put[at]
+			letters -= lettersIn(w.Word)
+			w.Start, w.End = within(w.Start, s), within(w.End, s)
+		}
+		if letters != 0 { // it is not made of these words
+			return words
+		}
+	}
+	return put
 }
 
 // stream makes of a function that wants segments of the recording one that takes them from the engine.
@@ -178,27 +193,7 @@ func (t *timeline) restore(answer *transcript.Transcript) {
 	for i, s := range answer.Segments {
 		segments[i] = t.segment(s)
 	}
-	answer.Words = t.words(withinSegments(answer.Words, answer.Segments))
-	answer.Segments, answer.Duration = segments, t.seconds
-}
-
-// withinSegments puts words that whisper has outside of their segments into them: a moment too late before a cut
-// would be minutes too late behind it. Segments have the times that whisper said, words only guesses.
-func withinSegments(words []transcript.Word, segments []transcript.Segment) []transcript.Word {
-	put := slices.Clone(words)
-	at := 0
-	for _, s := range segments {
-		letters := lettersIn(s.Text)
-		for ; letters > 0 && at < len(put); at++ {
-			w := &put[at]
-			letters -= lettersIn(w.Word)
-			w.Start, w.End = within(w.Start, s), within(w.End, s)
-		}
-		if letters != 0 { // it is not made of these words
-			return slices.Clone(words)
-		}
-	}
-	return put
+	answer.Segments, answer.Words, answer.Duration = segments, t.words(answer.Words, segments), t.seconds
 }
 
 func within(seconds float64, s transcript.Segment) float64 { return max(s.Start, min(seconds, s.End)) }

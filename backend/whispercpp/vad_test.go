@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -169,4 +171,43 @@ func BenchmarkDetector(b *testing.B) {
 		mustHear(b, d, samples)
 	}
 	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N)/(float64(len(samples))/SampleRate/60), "ms/audio-minute")
+}
+
+// resident is the memory that this process takes, in bytes.
+func resident(t *testing.T) int {
+	t.Helper()
+	raw, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Skip(err)
+	}
+	pages, err := strconv.Atoi(strings.Fields(string(raw))[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages * os.Getpagesize()
+}
+
+// Detectors live as long as the server; what they hear must not add up.
+func TestHearingTakesNoMemory(t *testing.T) {
+	d := openDetector(t)
+	clip := speechSamples(t, 0, 11)[:SampleRate/2]
+	hear := func(count int) {
+		for range count {
+			mustHear(t, d, clip)
+		}
+	}
+	hear(100)
+	before := resident(t)
+	const count = 500
+	hear(count)
+	if grown := resident(t) - before; grown > 4<<20 { // 8 kB for each
+		t.Errorf("%d kB more after %d recordings", grown>>10, count)
+	}
+	several := make([]*detector, 10)
+	before = resident(t)
+	for i := range several {
+		several[i] = openDetector(t)
+		mustHear(t, several[i], clip)
+	}
+	t.Logf("a detector takes %d kB", (resident(t)-before)/len(several)>>10)
 }
