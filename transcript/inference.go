@@ -52,7 +52,10 @@ func (f *fields) parseInference(p *Params, limits Limits) {
 	p.TokenTimestamps = f.flag("token_timestamps", !p.NoTimestamps)
 	p.Words = p.Format == VerboseJSON && p.TokenTimestamps && !p.NoTimestamps
 	p.MaxLen, _ = f.integer("max_len", 0, math.MaxInt32)
-	if p.MaxLen == 0 && p.TokenTimestamps { // whisper.cpp cuts segments only with token times
+	switch {
+	case !p.TokenTimestamps:
+		p.MaxLen = 0 // whisper.cpp cuts segments only with token times
+	case p.MaxLen == 0:
 		p.MaxLen = segmentCharactersDefault
 	}
 	p.SplitOnWord = f.flag("split_on_word", false)
