@@ -78,6 +78,16 @@ fuzz: ## Every fuzz target for a minute each; findings stay as seeds (FUZZTIME=1
 faults: whisperpool ## Break backends behind a real proxy, and what clients saw (SHORT=1: under five minutes; PEERS=1: Caddy and HAProxy, too; RUN=REGEX)
 	@PEERS="$(PEERS)" scripts/faults.sh $(if $(SHORT),-short) $(if $(RUN),-run '$(RUN)')
 
+.PHONY: conformance
+conformance: build model recordings test-tools ## whisper-backend beside whisper.cpp's own server: the same requests, and each difference with its reason; all of what `make test` does in part
+	@$(LIBWHISPER_ENV); $(TEST_ENV); export WHISPERPOOL_CONFORMANCE=whole; \
+		go test -tags whispercpp -count 1 -timeout 3h -v -run '^(TestConformance|TestSameTextAsWhisperServer)$$' ./e2e
+
+.PHONY: soak
+soak: build model recordings test-tools ## whisper-backend under load: an hour-long recording, 200 clients at once, 50 that leave, models that are swapped, 500 mixed requests
+	@$(LIBWHISPER_ENV); $(TEST_ENV); export WHISPERPOOL_SOAK=whole; \
+		go test -tags whispercpp -count 1 -timeout 3h -v -run '^(TestSoak|TestMixedRequestsAnswerAsAlone)$$' ./e2e
+
 .PHONY: lint
 lint: ## golangci-lint, at the version of tools.mod (its first build takes minutes)
 	@go tool -modfile=tools.mod golangci-lint run

@@ -48,6 +48,32 @@ func recordings(t *testing.T) []recording {
 	return all
 }
 
+// recordingsAll are the files of all recordings, those with words that are hard to make out included.
+func recordingsAll(t *testing.T) []string {
+	t.Helper()
+	dir := env(t, "WHISPERPOOL_RECORDINGS")
+	var files []string
+	for _, pattern := range []string{"*.wav", "librivox/*.wav", "cards/*.wav"} {
+		found, _ := filepath.Glob(filepath.Join(dir, pattern)) // the pattern is well-formed
+		files = append(files, found...)
+	}
+	if len(files) < 11 {
+		t.Fatalf("only %d recordings in %s", len(files), dir)
+	}
+	return files
+}
+
+func recordingNamed(t *testing.T, name string) string {
+	t.Helper()
+	for _, path := range recordingsAll(t) {
+		if filepath.Base(path) == name {
+			return path
+		}
+	}
+	t.Fatalf("no %s among the recordings", name)
+	return ""
+}
+
 func jfk(t *testing.T) recording {
 	t.Helper()
 	for _, r := range recordings(t) {
