@@ -1,11 +1,13 @@
-"""Drives OpenAI's official client against the pool, or a backend alone. Usage: openai_client.py URL RECORDING MODEL"""
+"""Drives OpenAI's official client against the pool, or a backend alone.
+
+Usage: openai_client.py URL RECORDING MODEL [TRANSLATING-MODEL]"""
 
 import sys
 import time
 
 import openai
 
-url, recording, model = sys.argv[1:]
+url, recording, model, *translating = sys.argv[1:]
 client = openai.OpenAI(base_url=url + "/v1", api_key="unused", max_retries=0)
 known = "ask not what your country can do for you"
 
@@ -43,6 +45,10 @@ streamed = create(model=model, stream=True, chunking_strategy="auto")
 events = list(streamed)
 assert events[-1].type == "transcript.text.done" and known in events[-1].text, events
 assert "".join(e.delta for e in events if e.type == "transcript.text.delta") == events[-1].text, events
+
+for name in translating:
+    with open(recording, "rb") as file:
+        assert known in client.audio.translations.create(file=file, model=name).text
 
 assert model in [m.id for m in client.models.list()]
 assert client.models.retrieve(model).id == model

@@ -36,19 +36,20 @@ func runNode(t *testing.T, args ...string) {
 // it and over whisper.cpp's server.
 func TestOfficialOpenAIClient(t *testing.T) {
 	real(t)
-	const model = "tiny.en" // a dozen transcriptions each, on a core that others use too
+	const name, translating = "tiny.en", "base" // a dozen transcriptions each, on a core that others use too
 	clip := jfk(t).path
-	backend, _ := startBackend(t, model, "--threads", threads())
+	backend, _ := startBackend(t, name, "--threads", threads(), "--short-clips", "on", "--model", model(t, translating))
 	t.Run("our backend alone", func(t *testing.T) {
-		runPython(t, "openai_client.py", "http://"+backend, clip, model)
-		runNode(t, "http://"+backend, clip, model)
+		runPython(t, "openai_client.py", "http://"+backend, clip, name, translating)
+		runNode(t, "http://"+backend, clip, name, translating)
 	})
 	t.Run("our backend", func(t *testing.T) {
-		url := startProxy(t, "backend "+backend+" CPU\ndefault_model "+model)
-		runNode(t, url, clip, model)
+		url := startProxy(t, "backend "+backend+" CPU\ndefault_model "+name)
+		runPython(t, "openai_client.py", url, clip, name)
+		runNode(t, url, clip, name)
 	})
 	t.Run("whisper-server", func(t *testing.T) {
-		url := startProxy(t, "backend "+startWhisperServer(t, model)+" CPU\ndefault_model "+model)
-		runPython(t, "openai_client.py", url, clip, model)
+		url := startProxy(t, "backend "+startWhisperServer(t, name)+" CPU\ndefault_model "+name)
+		runPython(t, "openai_client.py", url, clip, name)
 	})
 }

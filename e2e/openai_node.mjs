@@ -1,10 +1,10 @@
-// Drives OpenAI's official client for Node. Usage: node openai_node.mjs FOLDER URL RECORDING MODEL, where FOLDER has
-// node_modules in it.
+// Drives OpenAI's official client for Node. Usage: node openai_node.mjs FOLDER URL RECORDING MODEL [TRANSLATING-MODEL],
+// where FOLDER has node_modules in it.
 import assert from "node:assert/strict";
 import { createReadStream } from "node:fs";
 import { createRequire } from "node:module";
 
-const [folder, url, recording, model] = process.argv.slice(2);
+const [folder, url, recording, model, ...translating] = process.argv.slice(2);
 const require = createRequire(folder + "/package.json");
 const OpenAI = require("openai").default;
 const client = new OpenAI({ baseURL: url + "/v1", apiKey: "unused", maxRetries: 0 });
@@ -44,6 +44,12 @@ for await (const event of stream) {
 }
 assert.equal(text, done);
 assert.ok(text.includes(known), text);
+
+for (const name of translating) {
+  const translated = await client.audio.translations.create({ file: createReadStream(recording), model: name, response_format: "verbose_json" });
+  assert.ok(translated.text.includes(known), translated.text);
+  assert.equal(translated.language, "english");
+}
 
 const ids = [];
 for await (const m of client.models.list()) ids.push(m.id);
