@@ -69,11 +69,12 @@ func (sh *shelf) open(m Model, patience time.Duration) (*device, error) {
 		return nil, errClosed
 	}
 	defer func() { <-sh.turn }()
-	need := sh.estimate(m)
+	wanted := max(1, sh.server.slots.wanted())
+	slots := sh.affordable(m, wanted)
+	need := sh.estimate(m, slots)
 	if err := sh.makeRoom(m, need, patience); err != nil {
 		return nil, err
 	}
-	slots := max(1, sh.server.slots.wanted())
 	sh.server.log.Info("loading", "model", m.ID, "slots", slots)
 	started := time.Now()
 	engine, err := sh.library.Load(sh.life, m.ID, slots)
@@ -90,21 +91,37 @@ func (sh *shelf) open(m Model, patience time.Duration) (*device, error) {
 	if err != nil {
 		return nil, errors.Join(err, engine.Close())
 	}
-	d.cannot = d.info.Slots < slots // the engine said why
+	d.cannot = d.info.Slots < wanted // the engine said why, or affordable
 	took := time.Since(started)
 	sh.server.metrics.loads.Observe(took.Seconds())
 	sh.server.log.Info("loaded", "model", m.ID, "device", d.info.Device, "slots", d.info.Slots, "bytes", d.bytes, "took", took)
 	return d, nil
 }
 
+// affordable is how many of the wanted slots are within the limit of memory if nothing else is loaded, one at least.
+func (sh *shelf) affordable(m Model, wanted int) int {
+	sh.mu.Lock()
+	limit := sh.memoryMax
+	sh.mu.Unlock()
+	if m.SlotBytes == 0 || limit == 0 {
+		return wanted
+	}
+	slots := int(max(1, min(int64(wanted), (limit-m.Bytes)/m.SlotBytes)))
+	if slots < wanted {
+		sh.server.log.Warn("fewer slots than asked for", "model", m.ID, "slots", slots, "asked", wanted,
+			"error", fmt.Sprintf("models may take %d MB", limit>>20))
+	}
+	return slots
+}
+
 // estimate is about how many bytes a model will take: what it took before, or its weights and slots.
-func (sh *shelf) estimate(m Model) int64 {
+func (sh *shelf) estimate(m Model, slots int) int64 {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if seen := sh.sizes[m.ID]; seen > 0 {
 		return seen
 	}
-	return m.Bytes + m.SlotBytes*int64(sh.server.slots.wanted())
+	return m.Bytes + m.SlotBytes*int64(slots)
 }
 
 // roomError says that there is no memory for a model.

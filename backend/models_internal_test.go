@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -195,6 +196,35 @@ func TestANameMeansAQuantisedModelToo(t *testing.T) {
 			t.Errorf("%s means %q, want %q", id, m.ID, want)
 		}
 	}
+}
+
+// A limit of memory that is too small for all slots of a model is enough for the model with fewer.
+func TestAModelIsLoadedWithTheSlotsThatItMayHave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newShelfLibrary("base", "large", "huge")
+		l.models[0].SlotBytes, l.models[1].SlotBytes = 200, 300
+		l.models[2].Bytes, l.models[2].SlotBytes = 900, 300
+		var log strings.Builder
+		s := shelved(t, Config{MinSlots: 4, MaxSlots: 4, MemoryMax: 1000, Log: slog.New(slog.NewTextHandler(&log, nil))}, l)
+		if n := l.open["base"].slots.Load(); n != 4 {
+			t.Errorf("base fits with 4 slots, it has %d", n)
+		}
+		borrow(t, s, "large")()
+		wantLoaded(t, l, "large")
+		s.shelf.keepSlots(4)
+		if n, tried := l.open["large"].slots.Load(), l.open["large"].resizes.Load(); n != 3 || tried != 0 {
+			t.Errorf("large has %d slots, more were tried %d times", n, tried)
+		}
+		if said := strings.Count(log.String(), "fewer slots than asked for"); said != 1 {
+			t.Errorf("said %d times:\n%s", said, &log)
+		}
+		if _, _, refusal := s.model(t.Context(), "huge"); refusal == nil || !strings.Contains(refusal.Message, "more than") {
+			t.Errorf("one that does not fit with a slot: %v", refusal)
+		}
+		if err := s.shelf.shut(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // A model that came with fewer slots than wanted serves with those; more are tried once there may be memory.
