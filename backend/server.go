@@ -137,7 +137,7 @@ func (s *Server) loadDefault() (Transcriber, error) {
 	if len(known) == 0 {
 		return nil, errors.New("there is no model to serve")
 	}
-	return s.cfg.Library.Load(s.shelf.life, known[0].ID, s.shelf.affordable(known[0], max(1, s.cfg.MinSlots)))
+	return s.cfg.Library.Load(s.shelf.life, known[0].ID, max(1, s.cfg.MinSlots))
 }
 
 func (s *Server) load(load func() (Transcriber, error)) error {
