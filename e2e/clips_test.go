@@ -132,9 +132,13 @@ func post(ctx context.Context, url string, u upload) (reply, error) {
 	return exchange(ctx, http.MethodPost, url, contentType, body)
 }
 
+// exchange sends a request and reads the answer. Without a deadline of its own it may take askMax.
 func exchange(ctx context.Context, method, url, contentType string, body []byte) (reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, askMax)
-	defer cancel()
+	if _, limited := ctx.Deadline(); !limited {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, askMax)
+		defer cancel()
+	}
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		return reply{}, err

@@ -104,7 +104,6 @@ func TestMixedRequestsAnswerAsAlone(t *testing.T) {
 			if alone[i], err = c.ask(t, address, clips); err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("%s", alone[i])
 		})
 	}
 	if t.Failed() {
