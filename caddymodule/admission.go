@@ -111,6 +111,7 @@ func (h *Handler) refuseEntry(w http.ResponseWriter, r *http.Request, pool *Pool
 	id := requestID(r)
 	w.Header().Set("X-Request-Id", id)
 	requestsTotal.WithLabelValues(pool.name, outcome).Inc()
+	refusalsTotal.WithLabelValues(pool.name, problem.Code).Inc()
 	pool.log().Debug("request refused", append(fields, zap.String("request", id), zap.Int("status", problem.Status), zap.String("code", problem.Code))...)
 	h.refuse(w, r, nil, problem)
 }

@@ -13,6 +13,7 @@ import (
 
 // finish answers as the job ended.
 func (t *transcription) finish(w http.ResponseWriter, r *http.Request, b *body, s scheduler.Settle) {
+	t.replying = time.Now()
 	queueSeconds.WithLabelValues(t.pool.name).Observe(s.Waited.Seconds())
 	answer := t.answer.Load()
 	var problem *transcript.Error
@@ -31,6 +32,7 @@ func (t *transcription) finish(w http.ResponseWriter, r *http.Request, b *body, 
 	}
 	t.count(outcome)
 	if problem != nil {
+		t.countRefusal(problem)
 		t.logRefusal(problem, zap.String("backend", string(s.Backend)), zap.Int("attempts", s.Attempts), zap.Duration("waited", s.Waited))
 	}
 	if t.stream.end(problem) { // what has begun as a stream ends as one

@@ -49,14 +49,16 @@ func (t *transcription) try(ctx context.Context, a dispatcher.Attempt) scheduler
 		defer t.runs()()
 	}
 	began := time.Now()
+	t.begun(a, b, began)
 	var way way
 	outcome := t.attempt(ctx, a, b, kind, &way)
 	took := time.Since(began)
-	countAttempt(t.pool.name, b, outcome.Result, took)
+	t.attempted(a, b, outcome, took)
 	t.logAttempt(a, b, outcome, took)
 	if ctx.Err() != nil && way.atWork() && !kind.FreesOnCancel() {
 		t.pool.sitOut(a.Predicted - took)
 	}
+	t.course.end(a.Dispatch, outcome.Result, time.Now())
 	return outcome
 }
 

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/whisperpool/whisperpool/scheduler"
 )
 
@@ -148,11 +150,31 @@ func (p *proxy) learn(upload []byte) {
 	})
 }
 
+// hedges is how many second attempts are counted as having ended so.
+func hedges(t *testing.T, result string) float64 {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(hedgesTotal)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() { // its labels are pool and result
+			if m.GetLabel()[0].GetValue() == defaultPoolName && m.GetLabel()[1].GetValue() == result {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
+}
+
 // hedged has a job hedged, and returns how long after the answer the other attempt's connection was closed.
 func (p *proxy) hedged(r *race, backends []*rival, upload []byte, id string) time.Duration {
 	t := p.t
 	t.Helper()
 	r.armed.Store(true)
+	won, lost := hedges(t, hedgeWon), hedges(t, hedgeLost)
 	got, err := p.postWith(t.Context(), transcriptions, http.Header{"X-Request-Id": {id}}, upload, "model=base")
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +190,7 @@ func (p *proxy) hedged(r *race, backends []*rival, upload []byte, id string) tim
 			t.Fatal("the upload was sent to its end to the one that had lost")
 		}
 	}
-	stuck, won := r.stuck.Swap(nil), <-r.won
+	stuck, answered := r.stuck.Swap(nil), <-r.won
 	if stuck == nil {
 		t.Fatal("nobody was stuck")
 	}
@@ -190,6 +212,9 @@ func (p *proxy) hedged(r *race, backends []*rival, upload []byte, id string) tim
 		return s.Running == 0 && s.Queued == 0 && s.HeldBytes == 0 && pool.inside.Load() == 0 && pool.running.Load() == 0 &&
 			pool.uploads.held.Load() == 0 && pool.uploads.memory.Load() == 0 && buffers.lent.Load() == 0
 	})
+	if won, lost = hedges(t, hedgeWon)-won, hedges(t, hedgeLost)-lost; won != 1 || lost != 0 {
+		t.Errorf("%v second attempts have won and %v lost", won, lost)
+	}
 	ends := map[string]int{}
 	for line := range strings.Lines(p.log()) {
 		if strings.Contains(line, `"`+id+`"`) {
@@ -207,5 +232,5 @@ func (p *proxy) hedged(r *race, backends []*rival, upload []byte, id string) tim
 	if next := p.post(transcriptions, wav(1), "model=base"); next.status != http.StatusOK || next.header.Get("X-Request-Id") == id {
 		t.Errorf("the next request: status %d: %s", next.status, next.body)
 	}
-	return left.Sub(won)
+	return left.Sub(answered)
 }

@@ -1,45 +1,89 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
+	"github.com/whisperpool/whisperpool/dispatcher"
 	"github.com/whisperpool/whisperpool/scheduler"
+	"github.com/whisperpool/whisperpool/transcript"
 )
 
-// buckets reach from a short clip on a fast card to the longest that a client waits.
-var buckets = []float64{.1, .25, .5, 1, 2.5, 5, 10, 20, 40, 80, 160, 300, 600}
+// The buckets of histograms.
+var (
+	// buckets reach from a short clip on a fast card to the longest that a client waits.
+	buckets = []float64{.1, .25, .5, 1, 2.5, 5, 10, 20, 40, 80, 160, 300, 600}
+	// ratioBuckets lie around 1, where a prediction came true.
+	ratioBuckets = []float64{.1, .25, .5, .7, .8, .9, 1, 1.1, 1.25, 1.5, 2, 4, 8, 16}
+	// factorBuckets reach from a fast card in batches to a processor that does not keep up with the speaker.
+	factorBuckets = []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5}
+)
+
+// histogram has classic buckets, and native ones for whoever scrapes those.
+func histogram(name, help string, bounds []float64, labels ...string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: name, Help: help, Buckets: bounds,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
+	}, labels)
+}
+
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
 
 // The counters live as long as the process: Caddy makes a new registry with every configuration, and
-// they are registered with each.
+// they are registered with each. What they mean is docs/metrics.md. Labels are names of the configuration, of
+// backends or of ours, and never what a client wrote.
 var (
-	requestsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "whisperpool_requests_total",
-		Help: "Requests by how they ended; invalid is the client's own mistake.",
-	}, []string{"pool", "outcome"})
-	queueSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "whisperpool_queue_seconds", Buckets: buckets,
-		Help: "Time that jobs waited for a backend, over all of their attempts.",
-	}, []string{"pool"})
-	serviceSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "whisperpool_service_seconds", Buckets: buckets,
-		Help: "Time that successful attempts took, from sending to the last byte of the answer.",
-	}, []string{"pool", "upstream", "class"})
-	attemptsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "whisperpool_attempts_total",
-		Help: "Attempts by how they ended.",
-	}, []string{"pool", "upstream", "class", "result"})
-	recordFailures = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "whisperpool_record_failures_total",
-		Help: "Times that steps of the scheduler could not be recorded, because the disk failed or was too slow.",
-	}, []string{"pool"})
+	requestsTotal = counter("whisperpool_requests_total",
+		"Requests by how they ended; invalid is the client's own mistake.", "pool", "outcome")
+	refusalsTotal = counter("whisperpool_refusals_total",
+		"Requests that were answered with an error, by its code.", "pool", "code")
+	requestSeconds = histogram("whisperpool_request_duration_seconds",
+		"Time from a transcription's arrival to the end of its answer.", buckets, "pool", "outcome")
+	phaseSeconds = histogram("whisperpool_request_phase_seconds",
+		"Where the time of whisperpool_request_duration_seconds went.", buckets, "pool", "phase")
+	queueSeconds = histogram("whisperpool_queue_seconds",
+		"Time that jobs waited for a backend, over all of their attempts.", buckets, "pool")
+	serviceSeconds = histogram("whisperpool_service_seconds",
+		"Time that successful attempts took, from sending to the last byte of the answer.", buckets, perUpstream...)
+	predictionRatio = histogram("whisperpool_prediction_ratio",
+		"Time that successful attempts took, over what was predicted of them.", ratioBuckets, perUpstream...)
+	realTimeFactor = histogram("whisperpool_real_time_factor_ratio",
+		"Time that successful attempts took, over the length of their audio.", factorBuckets, perUpstream...)
+	attemptsTotal = counter("whisperpool_attempts_total",
+		"Attempts by how they ended.", with(perUpstream, "result")...)
+	placementsTotal = counter("whisperpool_placements_total",
+		"Attempts that were begun, by why the backend was chosen.", with(perUpstream, "reason")...)
+	retriesTotal = counter("whisperpool_retries_total",
+		"Attempts that followed a failed one, by how that ended.", "pool", "reason")
+	hedgesTotal = counter("whisperpool_hedges_total",
+		"Second attempts beside one that took too long, by what became of them.", "pool", "result")
+	transitionsTotal = counter("whisperpool_breaker_transitions_total",
+		"Changes of what is believed of a backend, by cause.", with(perUpstream, "verdict", "cause")...)
+	audioSeconds = counter("whisperpool_audio_seconds_total",
+		"Length of the audio that was transcribed.", with(perUpstream, "model")...)
+	unmeasuredTotal = counter("whisperpool_unmeasured_audio_total",
+		"Successful attempts with audio whose length nobody told; no metric has it.", perUpstream...)
+	recordFailures = counter("whisperpool_record_failures_total",
+		"Times that steps of the scheduler could not be recorded, because the disk failed or was too slow.", "pool")
 )
+
+func collectors() []prometheus.Collector {
+	return []prometheus.Collector{
+		requestsTotal, refusalsTotal, requestSeconds, phaseSeconds, queueSeconds, serviceSeconds, predictionRatio, realTimeFactor,
+		attemptsTotal, placementsTotal, retriesTotal, hedgesTotal, transitionsTotal, audioSeconds, unmeasuredTotal, recordFailures,
+		&tenantAudio, gauges{},
+	}
+}
 
 // registerMetrics makes all metrics known to a registry; another handler may have done so.
 func registerMetrics(registry prometheus.Registerer) error {
-	for _, c := range []prometheus.Collector{requestsTotal, queueSeconds, serviceSeconds, attemptsTotal, recordFailures, gauges{}} {
+	for _, c := range collectors() {
 		if err := registry.Register(c); err != nil {
 			if already := (prometheus.AlreadyRegisteredError{}); !errors.As(err, &already) {
 				return err
@@ -49,62 +93,104 @@ func registerMetrics(registry prometheus.Registerer) error {
 	return nil
 }
 
+// count counts how the request ended.
 func (t *transcription) count(outcome string) {
+	t.outcome = outcome
 	requestsTotal.WithLabelValues(t.pool.name, outcome).Inc()
 }
 
-func countAttempt(pool string, b *backend, result scheduler.Result, took time.Duration) {
-	attemptsTotal.WithLabelValues(pool, string(b.id), b.config.Class, result.String()).Inc()
-	if result == scheduler.Success {
-		serviceSeconds.WithLabelValues(pool, string(b.id), b.config.Class).Observe(took.Seconds())
+// countRefusal counts what was answered. The words of backends are not ours, so their codes do not count.
+func (t *transcription) countRefusal(problem *transcript.Error) {
+	refusalsTotal.WithLabelValues(t.pool.name, t.codeOf(problem)).Inc()
+}
+
+// measure tells how long the request took, and where its time went. It is called when all is over.
+func (t *transcription) measure(ctx context.Context) {
+	end := time.Now()
+	if t.outcome == "" { // as when net/http ends it
+		t.count("aborted")
+	}
+	observe(ctx, requestSeconds.WithLabelValues(t.pool.name, t.outcome), end.Sub(t.arrived).Seconds())
+	for phase, took := range t.phases(end) {
+		observe(ctx, phaseSeconds.WithLabelValues(t.pool.name, phaseNames[phase]), took.Seconds())
 	}
 }
 
-// gauges reads the state of all pools when it is scraped, so that nothing drifts and what is gone
-// from the configuration is gone from the metrics.
-type gauges struct{}
+// observe adds the trace that it is an example of, where Caddy's tracing keeps one.
+func observe(ctx context.Context, o prometheus.Observer, value float64) {
+	if traced := trace.SpanContextFromContext(ctx); traced.IsSampled() && traced.HasTraceID() {
+		if example, ok := o.(prometheus.ExemplarObserver); ok {
+			example.ObserveWithExemplar(value, prometheus.Labels{"trace_id": traced.TraceID().String()})
+			return
+		}
+	}
+	o.Observe(value)
+}
 
-var (
-	perPool      = []string{"pool"}
-	perUpstream  = []string{"pool", "upstream", "class"}
-	queueDepth   = prometheus.NewDesc("whisperpool_queue_depth", "Jobs that wait for a backend.", perPool, nil)
-	uploadBytes  = prometheus.NewDesc("whisperpool_upload_bytes", "Bytes of uploads that are held, by where they are.", []string{"pool", "place"}, nil)
-	outstanding  = prometheus.NewDesc("whisperpool_backend_outstanding", "Attempts in flight.", perUpstream, nil)
-	backendSlots = prometheus.NewDesc("whisperpool_backend_slots", "Attempts that the backend is given at a time.", perUpstream, nil)
-	backendUp    = prometheus.NewDesc("whisperpool_backend_up", "Whether the backend can be used.", perUpstream, nil)
+// begun counts an attempt that begins.
+func (t *transcription) begun(a dispatcher.Attempt, b *backend, at time.Time) {
+	placementsTotal.WithLabelValues(t.pool.name, string(b.id), b.config.Class, a.Reason.String()).Inc()
+	if t.trial {
+		return
+	}
+	if failed := t.course.begin(a.Dispatch, at); failed != 0 && a.Reason != scheduler.Hedging {
+		retriesTotal.WithLabelValues(t.pool.name, failed.String()).Inc()
+	}
+}
+
+// attempted counts an attempt that has ended.
+func (t *transcription) attempted(a dispatcher.Attempt, b *backend, o scheduler.Outcome, took time.Duration) {
+	labels := []string{t.pool.name, string(b.id), b.config.Class}
+	attemptsTotal.WithLabelValues(with(labels, o.Result.String())...).Inc()
+	if a.Reason == scheduler.Hedging {
+		hedgesTotal.WithLabelValues(t.pool.name, hedgeResult(o.Result)).Inc()
+	}
+	if o.Result != scheduler.Success {
+		return
+	}
+	serviceSeconds.WithLabelValues(labels...).Observe(took.Seconds())
+	if t.trial {
+		return
+	}
+	if a.Predicted > 0 {
+		predictionRatio.WithLabelValues(labels...).Observe(took.Seconds() / a.Predicted.Seconds())
+	}
+	seconds := o.AudioSeconds
+	if !(seconds > 0) {
+		seconds = t.request.AudioSeconds
+	}
+	if !(seconds > 0 && seconds <= audioMost) {
+		unmeasuredTotal.WithLabelValues(labels...).Inc()
+		return
+	}
+	realTimeFactor.WithLabelValues(labels...).Observe(took.Seconds() / seconds)
+	audioSeconds.WithLabelValues(with(labels, a.Model)...).Add(seconds)
+	if t.account != "" {
+		tenantAudio.add(t.pool.name, t.account, seconds)
+	}
+}
+
+// audioMost is more than any recording is long; a backend that tells of more is mistaken.
+const audioMost = 1e6
+
+// The results of second attempts.
+const (
+	hedgeWon    = "won"    // it was the first to be done
+	hedgeLost   = "lost"   // the other was, or the client has left
+	hedgeFailed = "failed" // it failed itself
 )
 
-// Describe tells of every series; Caddy's registry insists on it.
-func (gauges) Describe(out chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{queueDepth, uploadBytes, outstanding, backendSlots, backendUp} {
-		out <- desc
+func hedgeResult(r scheduler.Result) string {
+	switch r {
+	case scheduler.Success, scheduler.ClientError:
+		return hedgeWon
+	case scheduler.Aborted:
+		return hedgeLost
 	}
+	return hedgeFailed
 }
 
-// Collect reads the pools.
-func (gauges) Collect(out chan<- prometheus.Metric) {
-	var all []*Pool
-	pools.Range(func(_, pool any) bool {
-		all = append(all, pool.(*Pool))
-		return true
-	})
-	for _, p := range all {
-		s := p.dispatcher.Snapshot()
-		gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
-			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, append([]string{p.name}, labels...)...)
-		}
-		gauge(queueDepth, float64(s.Queued))
-		memory := min(p.uploads.memory.Load(), p.uploads.held.Load())
-		gauge(uploadBytes, float64(memory), "memory")
-		gauge(uploadBytes, float64(p.uploads.held.Load()-memory), "file")
-		for _, b := range s.Backends {
-			up := 0.0
-			if b.Usable {
-				up = 1
-			}
-			gauge(outstanding, float64(b.Outstanding), string(b.ID), b.Class)
-			gauge(backendSlots, float64(b.Slots), string(b.ID), b.Class)
-			gauge(backendUp, up, string(b.ID), b.Class)
-		}
-	}
+// with is a list with more at its end, and never the same memory.
+func with(list []string, more ...string) []string {
+	return append(list[:len(list):len(list)], more...)
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -36,7 +37,11 @@ func (t *transcription) rescue(w http.ResponseWriter, r *http.Request) {
 	}
 	t.pool.log().Error("a request ended in a panic; please report this", append(panicFields(value), zap.String("request", t.requestID))...)
 	problem := internalProblem("the request ran into a bug of the proxy, whose log has more")
+	if t.replying.IsZero() {
+		t.replying = time.Now()
+	}
 	t.count(problem.Code)
+	t.countRefusal(problem)
 	if t.writing || t.stream.end(nil) {
 		panic(http.ErrAbortHandler)
 	}

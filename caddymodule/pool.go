@@ -96,7 +96,7 @@ func newPool(name string) *Pool {
 	p.life, p.finish = context.WithCancel(context.Background())
 	p.closing, p.close = context.WithCancel(context.Background())
 	p.dispatcher = dispatcher.New(dispatcher.Options{
-		Observers: []dispatcher.Observer{judgements(p.judged)},
+		Observers: []dispatcher.Observer{judgements(p.judged), &verdicts{pool: name}},
 		Probe:     p.probeSoon,
 		Trial:     p.trial,
 		Panicked: func(value any, stack []byte) {

@@ -100,11 +100,13 @@ func exhausted(s scheduler.Settle, again time.Duration) *transcript.Error {
 
 // refuse answers a request that never got into the queue.
 func (t *transcription) refuse(w http.ResponseWriter, r *http.Request, b *body, problem *transcript.Error) {
+	t.replying = time.Now()
 	outcome := "invalid"
 	if problem.Status >= 500 || problem.Status == http.StatusTooManyRequests {
 		outcome = problem.Code
 	}
 	t.count(outcome)
+	t.countRefusal(problem)
 	t.logRefusal(problem)
 	if t.file != nil {
 		t.file.Close() // it is not needed while the rest of the upload is taken in
@@ -113,12 +115,23 @@ func (t *transcription) refuse(w http.ResponseWriter, r *http.Request, b *body, 
 	t.handler.refuse(w, r, b, problem)
 }
 
+// upstreamRefused stands for a backend's own code, since its words may quote what it was sent.
+const upstreamRefused = "upstream_refused"
+
+// codeOf is a refusal's code where it is ours.
+func (t *transcription) codeOf(problem *transcript.Error) string {
+	if problem == t.problem.Load() && problem.Status < 500 {
+		return upstreamRefused
+	}
+	return problem.Code
+}
+
 // logRefusal logs what was answered. Messages to clients quote what they wrote, so only the code of a
 // client's own mistake is logged.
 func (t *transcription) logRefusal(problem *transcript.Error, fields ...zap.Field) {
-	code, param := problem.Code, problem.Param
-	if problem == t.problem.Load() && problem.Status < 500 {
-		code, param = "upstream_refused", "" // a backend's words may quote what it was sent
+	code, param := t.codeOf(problem), problem.Param
+	if code == upstreamRefused {
+		param = ""
 	}
 	fields = append(fields, zap.String("request", t.requestID), zap.Int("status", problem.Status), zap.String("code", code))
 	if problem.Status < 500 {
@@ -146,6 +159,7 @@ func (t *transcription) refuseUpload(w http.ResponseWriter, r *http.Request, b *
 			Message: "the upload stood still, or came too slowly, for too long",
 		}
 	case errors.Is(err, errUploadBroken):
+		t.replying = time.Now()
 		t.count(scheduler.ClientGone.String())
 		w.WriteHeader(statusClientClosed)
 		return

@@ -29,7 +29,11 @@ type transcription struct {
 	requestID string
 	arrived   time.Time
 	uploaded  time.Duration // from arrival to the body's end
+	replying  time.Time     // since when an answer is written
+	outcome   string        // how it ended, once that is known
 	tenant    scheduler.Tenant
+	account   string // the tenant's name in metrics
+	course    course
 	model     string // resolved; "" where the backends have no names for theirs
 	file      *spool // nil until the upload is taken in
 	request   upstream.Request
@@ -67,6 +71,7 @@ func (t *transcription) refused(problem *transcript.Error) { t.problem.Store(pro
 // holds no slot.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, pool *Pool, d dialect) {
 	t := &transcription{handler: h, pool: pool, dialect: d, requestID: requestID(r), arrived: time.Now()}
+	defer t.measure(r.Context())
 	defer t.rescue(w, r)
 	w.Header().Set("X-Request-Id", t.requestID)
 
@@ -183,6 +188,7 @@ func (t *transcription) precheck(r *http.Request) (boundary string, problem *tra
 	if problem = t.pool.room(r); problem != nil {
 		return "", problem
 	}
+	t.account = t.handler.accountOf(r)
 	if t.tenant = t.pool.tenants.of(t.handler, r); t.pool.tenantFull(t.handler, t.tenant) {
 		return "", tenantFull(queueFullRetry)
 	}

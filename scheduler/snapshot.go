@@ -12,6 +12,7 @@ type Snapshot struct {
 	Now         Instant
 	Policy      string
 	Queued      int           // jobs that wait
+	QueuedIn    [bands]int    // of them, by Priority
 	QueuedBytes int64         // their uploads
 	HeldBytes   int64         // uploads of all unsettled jobs, against Queue.MaxBytes
 	OldestWait  time.Duration // of the jobs that wait, since they came into the queue
@@ -93,6 +94,9 @@ func (s *Scheduler) SnapshotAt(now Instant) Snapshot {
 	out := Snapshot{
 		Now: now, Policy: s.policy.Name(), Queued: s.waiting, QueuedBytes: s.waitingBytes, HeldBytes: s.heldBytes,
 		OldestWait: s.oldestWait(now), Running: len(s.attempts), Backends: make([]BackendSnapshot, 0, len(s.pool)),
+	}
+	for _, p := range []Priority{Default, Interactive, Batch} {
+		out.QueuedIn[p] = s.waitingIn[bandOf(p)]
 	}
 	names := make([]string, len(s.models))
 	for name, i := range s.models {
