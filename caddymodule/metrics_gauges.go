@@ -22,6 +22,7 @@ var (
 
 	queueDepth     = prometheus.NewDesc("whisperpool_queue_depth", "Jobs that wait for a backend.", perPool, nil)
 	queueBandDepth = prometheus.NewDesc("whisperpool_queue_band_depth", "Jobs that wait for a backend, by priority.", with(perPool, "band"), nil)
+	queueClass     = prometheus.NewDesc("whisperpool_queue_attributed", "Jobs that wait, by the GPU class that is predicted to serve them.", with(perPool, "class"), nil)
 	oldestWait     = prometheus.NewDesc("whisperpool_queue_oldest_seconds", "For how long the first of the jobs that wait has waited.", perPool, nil)
 	uploadBytes    = prometheus.NewDesc("whisperpool_upload_bytes", "Bytes of uploads that are held, by where they are.", with(perPool, "place"), nil)
 	saturation     = prometheus.NewDesc("whisperpool_saturation_ratio", "Jobs that run or wait, over the slots of the backends that can be used.", perPool, nil)
@@ -40,7 +41,7 @@ var (
 )
 
 var gaugeDescs = []*prometheus.Desc{
-	queueDepth, queueBandDepth, oldestWait, uploadBytes, saturation, outstanding, backendSlots, backendUp, backendState, learnedSeconds,
+	queueDepth, queueBandDepth, queueClass, oldestWait, uploadBytes, saturation, outstanding, backendSlots, backendUp, backendState, learnedSeconds,
 	learnedSamples, learnedSpread, buildInfo,
 }
 
@@ -78,6 +79,13 @@ func (p *Pool) collect(out chan<- prometheus.Metric) {
 	gauge(queueDepth, float64(s.Queued))
 	for band, name := range bandNames {
 		gauge(queueBandDepth, float64(s.QueuedIn[band]), name)
+	}
+	attributed := map[string]float64{"": s.Attributed[""]} // it is there without any backend
+	for _, b := range s.Backends {
+		attributed[b.Class] = s.Attributed[b.Class]
+	}
+	for class, jobs := range attributed {
+		gauge(queueClass, jobs, class)
 	}
 	gauge(oldestWait, s.OldestWait.Seconds())
 	memory := min(p.uploads.memory.Load(), p.uploads.held.Load())

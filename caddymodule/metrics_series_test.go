@@ -165,6 +165,8 @@ func TestPhasesOfQueue(t *testing.T) {
 		`whisperpool_queue_band_depth{band="default",pool="default"}`:                    0,
 		`whisperpool_queue_band_depth{band="batch",pool="default"}`:                      2,
 		`whisperpool_queue_depth{pool="default"}`:                                        3,
+		`whisperpool_queue_attributed{class="T4",pool="default"}`:                        3,
+		`whisperpool_queue_attributed{class="",pool="default"}`:                          0,
 		`whisperpool_saturation_ratio{pool="default"}`:                                   4,
 		`whisperpool_backend_state{class="T4",pool="default",state="up",upstream="a"}`:   1,
 		`whisperpool_backend_state{class="T4",pool="default",state="open",upstream="a"}`: 0,

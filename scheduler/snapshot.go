@@ -9,10 +9,12 @@ import (
 
 // Snapshot is a copy of what the scheduler knows, for status pages, metrics and answers to clients.
 type Snapshot struct {
-	Now         Instant
-	Policy      string
-	Queued      int           // jobs that wait
-	QueuedIn    [bands]int    // of them, by Priority
+	Now      Instant
+	Policy   string
+	Queued   int        // jobs that wait
+	QueuedIn [bands]int // of them, by Priority
+	// Attributed are those of Queued that each GPU class is predicted to serve; "" has those that nobody can.
+	Attributed  map[string]float64
 	QueuedBytes int64         // their uploads
 	HeldBytes   int64         // uploads of all unsettled jobs, against Queue.MaxBytes
 	OldestWait  time.Duration // of the jobs that wait, since they came into the queue
@@ -93,7 +95,7 @@ func (s *Scheduler) Snapshot() Snapshot { return s.SnapshotAt(s.now) }
 func (s *Scheduler) SnapshotAt(now Instant) Snapshot {
 	out := Snapshot{
 		Now: now, Policy: s.policy.Name(), Queued: s.waiting, QueuedBytes: s.waitingBytes, HeldBytes: s.heldBytes,
-		OldestWait: s.oldestWait(now), Running: len(s.attempts), Backends: make([]BackendSnapshot, 0, len(s.pool)),
+		Attributed: s.attributed(now), OldestWait: s.oldestWait(now), Running: len(s.attempts), Backends: make([]BackendSnapshot, 0, len(s.pool)),
 	}
 	for _, p := range []Priority{Default, Interactive, Batch} {
 		out.QueuedIn[p] = s.waitingIn[bandOf(p)]
