@@ -87,9 +87,16 @@ func (m *metered) settled(before scrape, requests float64) scrape {
 	return now
 }
 
-func failing(w http.ResponseWriter, _ *http.Request, _ sent) {
-	time.Sleep(100 * time.Millisecond) // is the attempt's duration, which is asserted
-	http.Error(w, "out of memory", http.StatusInternalServerError)
+// failing is a backend that fails after a while.
+func failing(w http.ResponseWriter, r *http.Request, _ sent) {
+	done := make(chan struct{})
+	timer := time.AfterFunc(100*time.Millisecond, func() { close(done) })
+	defer timer.Stop()
+	select {
+	case <-done:
+		http.Error(w, "out of memory", http.StatusInternalServerError)
+	case <-r.Context().Done():
+	}
 }
 
 // TestPhases: the phases of requests add up to their durations, to the microsecond, whatever became of them; and the
