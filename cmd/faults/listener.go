@@ -94,12 +94,17 @@ func (l *listener) shut(byReset bool) {
 	}
 }
 
-// resetIdle resets the connections on which nothing has come in for a while.
+// resetIdle resets the connections on which something has come in, and nothing for a while; one that is new belongs to
+// a request that was just sent.
 func (l *listener) resetIdle() {
 	l.mu.Lock()
 	var idle []net.Conn
 	for conn := range l.conns {
-		if t, ok := conn.(*tracked); ok && time.Since(time.Unix(0, t.used.Load())) > 20*time.Millisecond {
+		t, ok := conn.(*tracked)
+		if !ok {
+			continue
+		}
+		if used := t.used.Load(); used != 0 && time.Since(time.Unix(0, used)) > 20*time.Millisecond {
 			idle = append(idle, conn)
 			delete(l.conns, conn)
 		}
