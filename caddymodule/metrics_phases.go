@@ -57,7 +57,7 @@ func (c *course) end(d scheduler.Dispatch, result scheduler.Result, at time.Time
 }
 
 // within is how much of the time from one moment to another some attempt ran, and some that counts as the service.
-func (c *course) within(from, to time.Time, service func(span) bool) (any, served time.Duration) {
+func (c *course) within(from, to time.Time, service func(span) bool) (ran, served time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	slices.SortStableFunc(c.spans, func(a, b span) int { return a.began.Compare(b.began) })
@@ -67,12 +67,12 @@ func (c *course) within(from, to time.Time, service func(span) bool) (any, serve
 		if s.result != 0 && s.ended.Before(to) {
 			end = s.ended
 		}
-		any += cover(&all, s.began, end)
+		ran += cover(&all, s.began, end)
 		if service(s) {
 			served += cover(&some, s.began, end)
 		}
 	}
-	return any, served
+	return ran, served
 }
 
 // cover counts what of a span lies behind a mark, which it moves to the span's end.

@@ -397,6 +397,47 @@ func TestTenantShares(t *testing.T) {
 	}
 }
 
+// TestSeriesOfGoneBackends: they stay for a while, in case that the backend comes back, and not for ever.
+func TestSeriesOfGoneBackends(t *testing.T) {
+	v := &verdicts{pool: "coming-and-going"}
+	at := scheduler.Instant(0)
+	configure := func(after time.Duration, ids ...scheduler.BackendID) {
+		at = at.Add(after)
+		cfg := scheduler.Config{}
+		for _, id := range ids {
+			cfg.Backends = append(cfg.Backends, scheduler.Backend{ID: id, Class: "T4"})
+		}
+		v.Observed(at, scheduler.Configured{Config: cfg}, nil)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(attemptsTotal)
+	has := func(upstream string) bool {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range families[0].GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "upstream" && l.GetValue() == upstream {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	configure(0, "gone-for-good", "gone-and-back", "stays")
+	configure(time.Minute, "stays")
+	configure(30*time.Minute, "stays", "gone-and-back")
+	if !has("gone-for-good") || !has("gone-and-back") || !has("stays") {
+		t.Error("a series has gone at once")
+	}
+	configure(time.Hour, "stays", "gone-and-back")
+	eventually(t, "the series of the one that has gone are gone", func() bool { return !has("gone-for-good") })
+	if !has("gone-and-back") || !has("stays") || len(v.gone) != 0 {
+		t.Error("a series has gone of a backend that is there")
+	}
+}
+
 // TestPhasesSideBySide: attempts that overlap are counted once, and those that go on after the answer not beyond it.
 func TestPhasesSideBySide(t *testing.T) {
 	at := func(s float64) time.Time { return time.Unix(1000, 0).Add(time.Duration(s * float64(time.Second))) }

@@ -1,18 +1,29 @@
 package caddymodule
 
-import "github.com/whisperpool/whisperpool/scheduler"
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/whisperpool/whisperpool/scheduler"
+)
+
+// seriesKept is for how long the counters of a backend stay after it has gone from the configuration. Where backends
+// are found by DNS their names come and go without end.
+const seriesKept = time.Hour
 
 // verdicts counts what the scheduler comes to believe of backends, and has the counters of a pool and of its
 // backends begin at zero, or the first of a kind would not show as a rise. It is called under the dispatcher's lock.
 type verdicts struct {
 	pool    string
 	classes map[scheduler.BackendID]string
+	gone    map[scheduler.BackendID]scheduler.Instant // since when those are that were configured
 }
 
 // Observed is told of every step.
-func (v *verdicts) Observed(_ scheduler.Instant, ev scheduler.Event, ds []scheduler.Decision) {
+func (v *verdicts) Observed(now scheduler.Instant, ev scheduler.Event, ds []scheduler.Decision) {
 	if c, ok := ev.(scheduler.Configured); ok {
-		v.configured(c.Config.Backends)
+		v.configured(now, c.Config.Backends)
 	}
 	for _, d := range ds {
 		if j, ok := d.(scheduler.Judged); ok {
@@ -27,7 +38,7 @@ func (v *verdicts) Observed(_ scheduler.Instant, ev scheduler.Event, ds []schedu
 	}
 }
 
-func (v *verdicts) configured(backends []scheduler.Backend) {
+func (v *verdicts) configured(now scheduler.Instant, backends []scheduler.Backend) {
 	if v.classes == nil {
 		for _, r := range scheduler.SettleReasons {
 			requestsTotal.WithLabelValues(v.pool, r.String())
@@ -52,5 +63,35 @@ func (v *verdicts) configured(backends []scheduler.Backend) {
 			transitionsTotal.WithLabelValues(v.pool, string(b.ID), b.Class, scheduler.Opened.String(), c.String())
 		}
 	}
+	v.clear(now, classes)
 	v.classes = classes
+}
+
+// clear removes the series of backends that have gone for good.
+func (v *verdicts) clear(now scheduler.Instant, classes map[scheduler.BackendID]string) {
+	if v.gone == nil {
+		v.gone = map[scheduler.BackendID]scheduler.Instant{}
+	}
+	for id := range v.classes {
+		if _, stays := classes[id]; !stays {
+			v.gone[id] = now
+		}
+	}
+	for id, since := range v.gone {
+		if _, back := classes[id]; back {
+			delete(v.gone, id)
+		} else if now.Sub(since) > seriesKept {
+			delete(v.gone, id)
+			go forgetSeries(v.pool, string(id)) // it looks at all series, and the dispatcher waits
+		}
+	}
+}
+
+func forgetSeries(pool, upstream string) {
+	labels := prometheus.Labels{"pool": pool, "upstream": upstream}
+	for _, c := range collectors() {
+		if vec, ok := c.(interface{ DeletePartialMatch(prometheus.Labels) int }); ok {
+			vec.DeletePartialMatch(labels)
+		}
+	}
 }
