@@ -25,20 +25,20 @@ func (s *Scheduler) attribute(c *class, now Instant, out map[string]float64) {
 		allIdle = allIdle && (!b.takes(now) || idle(b))
 	}
 	var whole float64
-	var known, unknown int // slots
-	rates := make(map[*backend]float64, len(c.serving))
-	for _, b := range c.serving {
+	var known, unknown int                   // slots
+	rates := make([]float64, len(c.serving)) // 0: not known; below: not counted with
+	for i, b := range c.serving {
 		if !b.takes(now) || idle(b) && !allIdle { // (1)
+			rates[i] = -1
 			continue
 		}
-		rates[b] = 0
 		if c.modelIndex >= len(b.speeds) || b.speeds[c.modelIndex] == nil || !b.speeds[c.modelIndex].Known() {
 			unknown += b.slots()
 			continue
 		}
 		speed := b.speeds[c.modelIndex]
-		rates[b] = float64(b.slots()) / (speed.Theta(b.slots()) * speed.Cost.Of(audio))
-		whole += rates[b]
+		rates[i] = float64(b.slots()) / (speed.Theta(b.slots()) * speed.Cost.Of(audio))
+		whole += rates[i]
 		known += b.slots()
 	}
 	perSlot := 1.0 // (2)
@@ -49,14 +49,12 @@ func (s *Scheduler) attribute(c *class, now Instant, out map[string]float64) {
 		out[""] += float64(c.waiting)
 		return
 	}
-	for _, b := range c.serving { // in order, so that rounding is the same each time
-		rate, ok := rates[b]
-		if !ok {
-			continue
+	for i, b := range c.serving {
+		switch rate := rates[i]; {
+		case rate > 0:
+			out[b.Class] += float64(c.waiting) * rate / whole
+		case rate == 0:
+			out[b.Class] += float64(c.waiting) * perSlot * float64(b.slots()) / whole
 		}
-		if rate == 0 {
-			rate = perSlot * float64(b.slots())
-		}
-		out[b.Class] += float64(c.waiting) * rate / whole
 	}
 }
