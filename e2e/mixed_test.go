@@ -87,7 +87,7 @@ func TestMixedRequestsAnswerAsAlone(t *testing.T) {
 	clips["card"] = wavFile(clipRate, 1, samplesOf(t, recordingNamed(t, "001.wav")))
 	requests, shortClips, chosen := 500, "off", combinations
 	if !all { // half the time: clips go to states with half the context
-		requests, shortClips, chosen = 60, "on", nil
+		requests, shortClips, chosen = 32, "on", nil
 		for _, c := range combinations {
 			if c.short {
 				chosen = append(chosen, c)

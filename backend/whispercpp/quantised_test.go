@@ -34,7 +34,7 @@ func quantised(t testing.TB, name, form string) string {
 // is said.
 func TestQuantisedModels(t *testing.T) {
 	whole := fileSize(realModel(t, "tiny.en"))
-	for form, share := range map[string][2]float64{"q5_0": {0.30, 0.45}, "q8_0": {0.50, 0.62}, "q4_0": {0.25, 0.40}} {
+	for form, share := range map[string][2]float64{"q5_0": {0.30, 0.45}, "q8_0": {0.50, 0.62}} {
 		t.Run(form, func(t *testing.T) {
 			path := quantised(t, "tiny.en", form)
 			header, err := CheckModel(path)
