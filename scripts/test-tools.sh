@@ -48,6 +48,7 @@ once() {
 
 need ffmpeg ffmpeg
 need curl curl ca-certificates
+./browser.sh >/dev/null
 python=$cache/openai-$openai_version
 node=$cache/openai-node-$openai_node_version-$node_version
 once "$python" python_client
