@@ -3,6 +3,7 @@ package e2e
 import (
 	"net/http"
 	"slices"
+	"strings"
 )
 
 // verbose is the format with the most in it, without the languages, which cost another run of the encoder.
@@ -130,5 +131,13 @@ var slowCases = []conformanceCase{
 	{name: "translate", model: "base", clip: "jfk", fields: with("translate=true"), fresh: true},
 	{name: "languages", model: "base", clip: "jfk", fields: []string{"response_format=verbose_json"}, fresh: true},
 	{name: "tinydiarize", model: "tiny.en", clip: "two windows", fields: with("tinydiarize=true"), fresh: true},
+	{name: "a prompt of 30,000 letters", clip: "short", fields: with("prompt=" + strings.Repeat("ill-disposed ", 2308)), fresh: true},
+	{name: "vad", clip: "spaced", fields: with("vad=true"), fresh: true},
+	{name: "vad with other settings", clip: "spaced", fields: with("vad=true", "vad_threshold=0.7", "vad_min_silence_duration_ms=500", "vad_speech_pad_ms=200"), fresh: true},
+	{name: "vad as srt", clip: "spaced", fields: []string{"vad=true", "response_format=srt"}, fresh: true},
+	{name: "vad of silence", clip: "silence", fields: with("vad=true"), fresh: true},
+	{name: "load", path: "/load", plain: true, fields: []string{"model=MODELS/ggml-tiny.en.bin"}, fresh: true},
+	{name: "load what is not there", path: "/load", plain: true, fields: []string{"model=MODELS/ggml-none.bin"}, fresh: true},
+	{name: "load nothing", path: "/load", plain: true, fields: []string{"mode=tiny.en"}, fresh: true},
 	{name: "temperature above 1", clip: "short", fields: with("temperature=2")},
 }

@@ -35,7 +35,7 @@ func TestConformance(t *testing.T) {
 	clips := conformanceClips(t)
 	report := &conformanceReport{occurred: map[string][]difference{}}
 	for _, name := range models {
-		ours, _ := startBackend(t, name)
+		ours, _ := startBackend(t, name, "--vad-model", model(t, "silero-v6.2.0"), "--models-dir", filepath.Dir(model(t, name)))
 		theirs := startWhisperServer(t, name)
 		for _, c := range conformanceCases(name, all) {
 			t.Run(name+"/"+c.name, func(t *testing.T) {
@@ -54,16 +54,19 @@ func TestConformance(t *testing.T) {
 // conformanceCase is a request that both servers are sent.
 type conformanceCase struct {
 	name         string
-	model        string // the only one that it is for; "" for all
-	method, path string // POST /inference unless given
-	clip         string // of conformanceClips; "" for no file
-	fields       []string
-	fresh        bool // whisper-server's answer depends on what it served before: a process that has served nothing
-	plain        bool // exactly these fields, without the settings that make answers comparable
+	model        string   // the only one that it is for; "" for all
+	method, path string   // POST /inference unless given
+	clip         string   // of conformanceClips; "" for no file
+	fields       []string // MODELS is the folder of the models
+	fresh        bool     // whisper-server's answer depends on what it served before: a process that has served nothing
+	plain        bool     // exactly these fields, without the settings that make answers comparable
 }
 
 func (c conformanceCase) upload(clips map[string][]byte) upload {
-	u := upload{file: clips[c.clip], fields: slices.Clone(c.fields)}
+	u := upload{file: clips[c.clip]}
+	for _, f := range c.fields {
+		u.fields = append(u.fields, strings.Replace(f, "MODELS", os.Getenv("WHISPERPOOL_TEST_MODEL_DIR"), 1))
+	}
 	if c.plain {
 		return u
 	}
@@ -328,6 +331,7 @@ func conformanceClips(t *testing.T) map[string][]byte {
 		"8 kHz":   wavFile(8000, 1, resampled(short, 8000)),
 		"44.1":    wavFile(44100, 2, twoChannels(resampled(short, 44100), resampled(short, 44100))),
 		"floats":  wavOf(clipRate, 1, 32, 3, floats(short)),
+		"spaced":  wavFile(clipRate, 1, slices.Concat(short, make([]int16, 12*clipRate), other)),
 		"silence": wavFile(clipRate, 1, silence), "50 ms": wavFile(clipRate, 1, short[:clipRate/20]),
 		"cut": clip[:len(clip)/2], "no data": wavFile(clipRate, 1, nil), "header": clip[:20], "samples": clip[44:],
 		"empty": {}, "garbage": []byte(strings.Repeat("this is no audio\n", 50)),

@@ -194,7 +194,7 @@ func startBackend(t *testing.T, modelName string, more ...string) (string, *proc
 func startWhisperServer(t *testing.T, modelName string) string {
 	t.Helper()
 	port := freePort(t)
-	p := start(t, env(t, "WHISPERPOOL_WHISPER_SERVER"), "-m", model(t, modelName), "--host", "127.0.0.1", "--port", port, "-t", "1", "-ng")
+	p := start(t, env(t, "WHISPERPOOL_WHISPER_SERVER"), "-m", model(t, modelName), "-vm", model(t, "silero-v6.2.0"), "--host", "127.0.0.1", "--port", port, "-t", "1", "-ng")
 	p.ready(t, "http://127.0.0.1:"+port+"/health")
 	return "127.0.0.1:" + port
 }
