@@ -27,6 +27,9 @@ type Try func(ctx context.Context, a Attempt) scheduler.Outcome
 // Attempt is what Try is given.
 type Attempt struct {
 	scheduler.Dispatch
+	// Considered is what the placement was chosen from; it is empty for a trial.
+	Considered scheduler.Considered
+
 	d       *Dispatcher
 	running *attempt
 }
@@ -38,12 +41,13 @@ func (a Attempt) Commit() bool { return a.d.commit(a.running) }
 
 // attempt is one whose try has not returned.
 type attempt struct {
-	id        scheduler.AttemptID
-	call      *call
-	cancel    context.CancelCauseFunc
-	ctx       context.Context
-	aborted   bool
-	committed bool
+	id         scheduler.AttemptID
+	considered scheduler.Considered
+	call       *call
+	cancel     context.CancelCauseFunc
+	ctx        context.Context
+	aborted    bool
+	committed  bool
 	// detached: the scheduler that dispatched it is no more, see rebuild.
 	detached bool
 }
@@ -61,8 +65,8 @@ type panicked struct {
 
 // start runs an attempt in a goroutine of its own. Its context is not derived from the client's: an
 // attempt that the client's leaving ended by itself could finish before Canceled came, and be retried.
-func (d *Dispatcher) start(c *call, decision scheduler.Dispatch) {
-	a := &attempt{id: decision.Attempt, call: c}
+func (d *Dispatcher) start(c *call, decision scheduler.Dispatch, considered scheduler.Considered) {
+	a := &attempt{id: decision.Attempt, considered: considered, call: c}
 	a.ctx, a.cancel = context.WithCancelCause(context.WithoutCancel(c.ctx))
 	d.attempts[a.id] = a
 	c.running = append(c.running, a)
@@ -90,7 +94,7 @@ func (d *Dispatcher) run(a *attempt, decision scheduler.Dispatch, giveUp *time.T
 		}
 		d.finish(a, decision, outcome, thrown)
 	}()
-	outcome = a.call.try(a.ctx, Attempt{Dispatch: decision, d: d, running: a})
+	outcome = a.call.try(a.ctx, Attempt{Dispatch: decision, Considered: a.considered, d: d, running: a})
 	returned = true
 }
 

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -236,6 +237,27 @@ func (d *Dispatcher) Snapshot() scheduler.Snapshot {
 	return d.core.SnapshotAt(d.Now())
 }
 
+// Prospects tells of each backend what a job would find there if it came now; before the first Configure there are none.
+func (d *Dispatcher) Prospects(job scheduler.Job) []scheduler.Prospect {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.core == nil {
+		return nil
+	}
+	return d.core.ProspectsAt(d.Now(), job)
+}
+
+// Work is Snapshot with the jobs behind its counts: all that run, and the first few of the queue.
+func (d *Dispatcher) Work(waitingMax int) (scheduler.Snapshot, scheduler.Work) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.core == nil {
+		return scheduler.Snapshot{}, scheduler.Work{}
+	}
+	now := d.Now()
+	return d.core.SnapshotAt(now), d.core.WorkAt(now, waitingMax)
+}
+
 // Now is the instant that events carry at present, for Job.Deadline.
 func (d *Dispatcher) Now() scheduler.Instant { return scheduler.Instant(time.Since(d.started)) }
 
@@ -311,7 +333,9 @@ func (d *Dispatcher) carryOut(decision scheduler.Decision) {
 		if decision.Trial {
 			c = &call{ctx: context.Background(), try: d.options.Trial, over: true, trial: true}
 		}
-		d.start(c, decision)
+		considered, _ := d.core.Considered(decision.Attempt)
+		considered.Candidates = slices.Clone(considered.Candidates) // the core writes over them in its next step
+		d.start(c, decision, considered)
 	case scheduler.Abort:
 		d.attempts[decision.Attempt].abort()
 	case scheduler.Settle:

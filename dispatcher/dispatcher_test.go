@@ -65,6 +65,37 @@ func isIdle(t *testing.T, d *dispatcher.Dispatcher) {
 	}
 }
 
+// TestAttemptsKnowWhatTheyWereChosenFrom, also when the scheduler has decided others since.
+func TestAttemptsKnowWhatTheyWereChosenFrom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := start(t, backends(1, "a", "b", "c"), dispatcher.Options{})
+		defer d.Close()
+		var wg sync.WaitGroup
+		for range 6 {
+			wg.Go(func() {
+				d.Run(t.Context(), job(), func(ctx context.Context, a dispatcher.Attempt) scheduler.Outcome {
+					time.Sleep(second)
+					if c := a.Considered; c.Attempt != a.Attempt || len(c.Candidates) == 0 || c.Candidates[0].Backend != a.Backend {
+						t.Errorf("attempt %d on %s was chosen from %+v", a.Attempt, a.Backend, c)
+					}
+					return success
+				})
+			})
+		}
+		synctest.Wait()
+		free := 0
+		for _, p := range d.Prospects(job()) {
+			if p.Idle {
+				free++
+			}
+		}
+		if free != 0 || len(d.Prospects(job())) != 3 {
+			t.Errorf("%d of %+v are free", free, d.Prospects(job()))
+		}
+		wg.Wait()
+	})
+}
+
 func TestJobsQueueForTheSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := start(t, backends(1, "a"), dispatcher.Options{})

@@ -38,6 +38,7 @@ func (s *Scheduler) dispatch(j *job, b *backend, chosen *Candidate, reason Reaso
 	if j.attempts == 0 {
 		s.charge(j)
 	}
+	s.note(j, chosen)
 	a := s.begin(j, b, chosen.Predicted)
 	// Giving up the last attempt would save nothing, nor one that nobody else could take over; but what
 	// a half-open backend shows is waited for.

@@ -56,6 +56,7 @@ func (s *Scheduler) hedgeOne(late *attempt) {
 		return
 	}
 	s.hedged += least
+	s.noteHedge(late, late.remaining(s.now), best, least)
 	a := s.begin(j, best, least)
 	a.timeout = s.giveUpAfter(a, true)
 	s.decide(Dispatch{

@@ -35,6 +35,7 @@ type job struct {
 	expires     Instant       // when it is settled if it still waits
 	expiryIndex int           // in the heap of expiries
 	expected    time.Duration // the wait predicted for it; negative while none could be
+	declined    Declined      // the first time that it waited though somebody was idle
 	notBefore   Instant       // of a second attempt on the same backend
 
 	running    []*attempt // one, or two when hedged
@@ -54,13 +55,19 @@ type job struct {
 	lastBackend BackendID
 }
 
-func (s *Scheduler) newJob(j Job, c *class) *job {
+// sized is a job with a length to count with.
+func sized(j Job) Job {
 	if !(j.AudioSeconds > 0 && j.AudioSeconds <= audioMax) { // what is not a number is not either
 		j.AudioSeconds, j.SizeGuessed = guessSeconds, true
 		if j.Bytes > 0 {
 			j.AudioSeconds = min(max(1, float64(j.Bytes)/guessBytesPerSecond), audioMax)
 		}
 	}
+	return j
+}
+
+func (s *Scheduler) newJob(j Job, c *class) *job {
+	j = sized(j)
 	s.arrivals++
 	out := s.spareJobs.get()
 	band := bandOf(j.Priority)

@@ -77,6 +77,9 @@ func (s *Scheduler) consider(j *job, arrived bool) {
 		if j.expected < 0 {
 			j.expected = j.waitedBy(s.now) + candidate.FreeIn
 		}
+		if idle && j.declined.For == "" {
+			j.decline(s.now, view, candidate)
+		}
 		b.reserve(candidate.Predicted)
 		s.refresh(b)
 	}

@@ -223,6 +223,11 @@ func (c *chaos) step(ev scheduler.Event) {
 			}
 		}
 	}
+	for _, p := range c.core.ProspectsAt(c.now, scheduler.Job{Model: "base", AudioSeconds: 10}) { // it must change nothing
+		if p.FreeIn < 0 || p.Predicted < 0 || p.Idle && p.FreeIn > 0 || !p.Idle && p.Outstanding == 0 && p.FreeIn == 0 {
+			c.t.Fatalf("prospect %+v\n%s", p, c.log.String())
+		}
+	}
 	if err := c.core.Invariants(); err != nil {
 		c.t.Fatalf("%v\n%s", err, c.log.String())
 	}
@@ -258,6 +263,9 @@ func (c *chaos) check(d scheduler.Decision) {
 		claim(f != nil && !f.settled && (f.attempts == 0 || f.attempts == 1 && c.hedge && d.Reason == scheduler.Hedging), "the job is settled or runs already")
 		claim(!f.canceled && !f.committed, "the job was canceled or its answer has begun")
 		claim(d.Timeout > 0, "it is never given up")
+		if problem := c.considered(d); problem != "" {
+			claim(false, "%s", problem)
+		}
 		claim(f.failedOn != d.Backend || c.now > f.failedAt, "it goes at once to where it failed")
 		c.used[d.Backend]++
 		claim(c.used[d.Backend] <= c.slots[d.Backend], "%d attempts on %d slots", c.used[d.Backend], c.slots[d.Backend])
@@ -278,6 +286,28 @@ func (c *chaos) check(d scheduler.Decision) {
 			claim(f.tenant != 0 && c.perTenant > 0 && c.waitingOf(f.tenant) >= c.perTenant, "%d jobs of its tenant wait", c.waitingOf(f.tenant))
 		}
 	}
+}
+
+// considered says what is wrong with what a dispatch was chosen from, "" when nothing is.
+func (c *chaos) considered(d scheduler.Dispatch) string {
+	got, ok := c.core.Considered(d.Attempt)
+	if !ok || got.Attempt != d.Attempt || len(got.Candidates) == 0 || len(got.Candidates) > scheduler.ConsideredMax || got.More < 0 {
+		return fmt.Sprintf("it was chosen from %+v", got)
+	}
+	if chosen := got.Candidates[0]; chosen.Backend != d.Backend || chosen.Predicted != d.Predicted || !chosen.Idle {
+		return fmt.Sprintf("the one chosen is told as %+v", chosen)
+	}
+	seen := map[scheduler.BackendID]bool{}
+	for i, o := range got.Candidates {
+		if seen[o.Backend] || i > 1 && o.FreeIn+o.Predicted < got.Candidates[i-1].FreeIn+got.Candidates[i-1].Predicted {
+			return fmt.Sprintf("it was chosen from %+v, out of order or twice", got.Candidates)
+		}
+		seen[o.Backend] = true
+	}
+	if p := got.Declined; p.For != "" && (p.Idle == "" || p.Idle == p.For || p.Waited < 0 || p.Waited > d.Waited) {
+		return fmt.Sprintf("it waited since %+v", p)
+	}
+	return ""
 }
 
 // waitingOf counts a tenant's jobs that wait.

@@ -68,10 +68,11 @@ type Scheduler struct {
 	lastAttempt  AttemptID
 	placements   uint64
 
-	wake    Instant // the next moment at which something changes by itself; never when hasWake is false
-	hasWake bool
-	out     []Decision // of the step in progress
-	round   round      // scratch space of placement
+	wake       Instant // the next moment at which something changes by itself; never when hasWake is false
+	hasWake    bool
+	out        []Decision      // of the step in progress,
+	considered []consideration // and what its placements were chosen from
+	round      round           // scratch space of placement
 
 	trialJob job // what trials count as
 	budget   budget
@@ -147,7 +148,7 @@ func (s *Scheduler) Step(now Instant, ev Event) []Decision {
 	}
 	s.now = now
 	clear(s.out)
-	s.out = s.out[:0]
+	s.out, s.considered = s.out[:0], s.considered[:0]
 	var arrived *job
 	switch e := ev.(type) {
 	case Arrived:
