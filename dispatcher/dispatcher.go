@@ -247,17 +247,6 @@ func (d *Dispatcher) Prospects(job scheduler.Job) []scheduler.Prospect {
 	return d.core.ProspectsAt(d.Now(), job)
 }
 
-// Work is Snapshot with the jobs behind its counts: all that run, and the first few of the queue.
-func (d *Dispatcher) Work(waitingMax int) (scheduler.Snapshot, scheduler.Work) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.core == nil {
-		return scheduler.Snapshot{}, scheduler.Work{}
-	}
-	now := d.Now()
-	return d.core.SnapshotAt(now), d.core.WorkAt(now, waitingMax)
-}
-
 // Now is the instant that events carry at present, for Job.Deadline.
 func (d *Dispatcher) Now() scheduler.Instant { return scheduler.Instant(time.Since(d.started)) }
 
