@@ -31,6 +31,7 @@ func (t *transcription) finish(w http.ResponseWriter, r *http.Request, b *body, 
 		problem = t.settled(s)
 	}
 	t.count(outcome)
+	t.remember(outcome, problem, s.Waited)
 	if problem != nil {
 		t.countRefusal(problem)
 		t.logRefusal(problem, zap.String("backend", string(s.Backend)), zap.Int("attempts", s.Attempts), zap.Duration("waited", s.Waited))

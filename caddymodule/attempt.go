@@ -54,6 +54,7 @@ func (t *transcription) try(ctx context.Context, a dispatcher.Attempt) scheduler
 	outcome := t.attempt(ctx, a, b, kind, &way)
 	took := time.Since(began)
 	t.attempted(a, b, outcome, took)
+	t.story.attempted(a, outcome, took)
 	t.logAttempt(a, b, outcome, took)
 	if ctx.Err() != nil && way.atWork() && !kind.FreesOnCancel() {
 		t.pool.sitOut(a.Predicted - took)

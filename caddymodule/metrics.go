@@ -110,6 +110,7 @@ func (t *transcription) measure(ctx context.Context) {
 	if t.outcome == "" { // as when net/http ends it
 		t.count("aborted")
 	}
+	t.story.over(t.outcome, "", 0, nil)
 	observe(ctx, requestSeconds.WithLabelValues(t.pool.name, t.outcome), end.Sub(t.arrived).Seconds())
 	for phase, took := range t.phases(end) {
 		observe(ctx, phaseSeconds.WithLabelValues(t.pool.name, phaseNames[phase]), took.Seconds())
@@ -133,6 +134,7 @@ func (t *transcription) begun(a dispatcher.Attempt, b *backend, at time.Time) {
 	if t.trial {
 		return
 	}
+	t.story.placed(a, b.config.Class, t.pool.look(t.story.job, lookFor), at)
 	if failed := t.course.begin(a.Dispatch, at); failed != 0 && a.Reason != scheduler.Hedging {
 		retriesTotal.WithLabelValues(t.pool.name, failed.String()).Inc()
 	}

@@ -30,6 +30,7 @@ type Pool struct {
 	tenants    *tenants
 	admissions admissions
 	poisons    poisons
+	memory     *memory
 	keeper     *speedKeeper
 	seed       uint64
 	logger     atomic.Pointer[zap.Logger]
@@ -86,7 +87,7 @@ func (p *Pool) release() { _, _ = pools.Delete(p.name) } // Destruct returns no 
 // newPool has no goroutine until a configuration is applied, since validating a Caddy configuration
 // makes pools too.
 func newPool(name string) *Pool {
-	p := &Pool{name: name, configured: make(chan struct{}), changed: make(chan struct{}), seed: rand.Uint64(), tenants: newTenants()}
+	p := &Pool{name: name, configured: make(chan struct{}), changed: make(chan struct{}), seed: rand.Uint64(), tenants: newTenants(), memory: newMemory()}
 	p.finders, p.reclaim = map[string]*finder{}, make(chan struct{}, 1)
 	p.drains, p.judged = map[scheduler.BackendID]bool{}, make(chan scheduler.Judged, judgedKept)
 	p.logger.Store(caddy.Log().Named("whisper_pool"))

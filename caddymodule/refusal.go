@@ -106,6 +106,7 @@ func (t *transcription) refuse(w http.ResponseWriter, r *http.Request, b *body, 
 		outcome = problem.Code
 	}
 	t.count(outcome)
+	t.remember(outcome, problem, 0)
 	t.countRefusal(problem)
 	t.logRefusal(problem)
 	if t.file != nil {

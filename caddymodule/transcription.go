@@ -34,6 +34,7 @@ type transcription struct {
 	tenant    scheduler.Tenant
 	account   string // the tenant's name in metrics
 	course    course
+	story     *story // what is remembered of it; nil before it is in the queue
 	model     string // resolved; "" where the backends have no names for theirs
 	file      *spool // nil until the upload is taken in
 	request   upstream.Request
@@ -124,6 +125,7 @@ func (t *transcription) run(ctx context.Context, job scheduler.Job) scheduler.Se
 	ctx, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	defer context.AfterFunc(t.pool.closing, giveUp)() // see finish
+	t.story = t.pool.memory.begin(t.requestID, job)
 	if t.pool.hedges.Load() {
 		return t.runHedged(ctx, job)
 	}
