@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Builds the page that draws dashboards with Grafana's own components (dashboards/draw), once for each state of
+# its sources, and prints the folder. What npm fetches is held by the checksums of package-lock.json.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/packages.sh
+
+node=$(scripts/test-tools.sh --node)/bin
+sources=(dashboards/draw/{package.json,package-lock.json,vite.config.js,index.html,*.js,*.jsx})
+key=$(cat "${sources[@]}" | sha256sum | cut -c1-16)
+modules=$cache/grafana-$(sha256sum dashboards/draw/package-lock.json | cut -c1-16)
+page=$cache/grafana-page-$key
+if [ ! -e "$page/index.html" ]; then
+    exec {lock}>"$modules.lock"
+    flock "$lock"
+    if [ ! -e "$modules/complete" ]; then
+        say "getting Grafana's components: 450 MB, once"
+        mkdir -p "$modules"
+        cp dashboards/draw/package{,-lock}.json "$modules/"
+        PATH=$node:$PATH npm ci --silent --legacy-peer-deps --ignore-scripts --no-audit --no-fund --prefix "$modules" >&2
+        touch "$modules/complete"
+    fi
+    say "building the page that draws dashboards"
+    cp "${sources[@]}" "$modules/"
+    (cd "$modules" && PATH=$node:$PATH node_modules/.bin/vite build --outDir "$page.part" --emptyOutDir >&2)
+    mv -T "$page.part" "$page"
+fi
+echo "$page"
