@@ -84,7 +84,7 @@ func newMetrics(s *Server) *metrics {
 	m.unloads = counter("whisper_backend_model_unloads_total", "Models that were unloaded, to make room or because nobody used them.")
 	m.info = registered(m, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "whisper_backend_info", Help: "What the server is, in its labels; always 1.",
-	}, []string{"version", "engine", "model", "gpu_class", "device"}))
+	}, []string{"version", "engine", "model", "gpu_class", "device", "gpu_uuid"}))
 	m.now = registered(m, newGauges(s))
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, outcome := range outcomes { // a rate needs the zero before the first
@@ -174,5 +174,5 @@ func (m *metrics) refused(code string) {
 }
 
 func (m *metrics) useDevice(d *device, version string) {
-	m.info.WithLabelValues(version, d.info.Engine, d.info.Model, string(d.class), d.info.Device).Set(1)
+	m.info.WithLabelValues(version, d.info.Engine, d.info.Model, string(d.class), d.info.Device, d.info.DeviceUUID).Set(1)
 }

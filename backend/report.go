@@ -37,6 +37,7 @@ type Report struct {
 	GPUClass string        `json:"gpu_class"` // "" when not known
 	Engine   string        `json:"engine"`    // "whispercpp" or "emulator"; "" while loading
 	Device   string        `json:"device"`    // what the engine runs on, in its own words
+	GPUUUID  string        `json:"gpu_uuid"`  // of the card; "" where not known
 	Emulator bool          `json:"emulator"`  // texts are made up
 	Models   []ReportModel `json:"models"`    // empty while loading; those that are not loaded are when they are asked for
 
@@ -79,7 +80,7 @@ func (s *Server) Report() Report {
 	r.Ready = !r.Draining
 	r.Slots = s.slots.now()
 	r.Busy, r.Queued = s.slots.load()
-	r.GPUClass, r.Engine, r.Device = string(d.class), d.info.Engine, d.info.Device
+	r.GPUClass, r.Engine, r.Device, r.GPUUUID = string(d.class), d.info.Engine, d.info.Device, d.info.DeviceUUID
 	r.Emulator = d.emulator()
 	r.SlotsMin, r.SlotsMax = s.slotsRange(d)
 	r.GPU, r.Threads, r.ShortClips, r.Build = d.info.GPU, d.info.Threads, d.info.ShortClips, d.info.SystemInfo

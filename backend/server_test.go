@@ -153,7 +153,7 @@ func TestReport(t *testing.T) {
 	if err := json.Unmarshal([]byte(send(t, http.MethodGet, base+"/load-report", "", nil).body), &raw); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"instance", "ready", "loading", "slots", "busy", "queued", "gpu_class", "engine", "device", "models", "version", "server", "emulator"} {
+	for _, name := range []string{"instance", "ready", "loading", "slots", "busy", "queued", "gpu_class", "engine", "device", "gpu_uuid", "models", "version", "server", "emulator"} {
 		if _, ok := raw[name]; !ok {
 			t.Errorf("no %q in the load report", name)
 		}
@@ -292,7 +292,7 @@ func TestMetrics(t *testing.T) {
 		`whisper_backend_audio_seconds_total 1`,
 		`whisper_backend_aborts_total 0`,
 		`whisper_backend_slots 2`, `whisper_backend_busy 0`, `whisper_backend_queued 0`, `whisper_backend_ready 1`,
-		`whisper_backend_info{device="emulated T4",engine="emulator",gpu_class="T4",model="base",version="v1"} 1`,
+		`whisper_backend_info{device="emulated T4",engine="emulator",gpu_class="T4",gpu_uuid="",model="base",version="v1"} 1`,
 		`go_goroutines`,
 	)
 }

@@ -58,6 +58,7 @@ type EngineInfo struct {
 	Threads      int    // CPU threads a slot; 0 where it does not apply
 	GPU          bool   // a GPU really is in use
 	Device       string // "CPU", "CUDA0: NVIDIA A10G", "emulated T4"
+	DeviceUUID   string // the GPU's own name, "GPU-1f2e..."; "" where not known
 	DeviceFree   uint64 // bytes of the device's memory that are free; 0 where not known
 	DeviceTotal  uint64 // bytes of the device's memory; 0 where not known
 	Bytes        uint64 // of memory that weights and slots take, as far as is known

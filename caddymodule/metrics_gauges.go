@@ -37,12 +37,14 @@ var (
 		with(perUpstream, "model"), nil)
 	learnedSpread = prometheus.NewDesc("whisperpool_backend_learned_spread_ratio", "Standard deviation of the logarithm of actual over predicted times.",
 		with(perUpstream, "model"), nil)
+	backendInfo = prometheus.NewDesc("whisperpool_backend_info", "1, for what the backend says of its device, to join with what else is known of it.",
+		with(perUpstream, "device", "gpu_uuid"), nil)
 	buildInfo = prometheus.NewDesc("whisperpool_build_info", "1, for what this process was built from.", []string{"version", "revision", "goversion"}, nil)
 )
 
 var gaugeDescs = []*prometheus.Desc{
 	queueDepth, queueBandDepth, queueClass, oldestWait, uploadBytes, saturation, outstanding, backendSlots, backendUp, backendState, learnedSeconds,
-	learnedSamples, learnedSpread, buildInfo,
+	learnedSamples, learnedSpread, backendInfo, buildInfo,
 }
 
 // backendStates are all of scheduler.BackendSnapshot.State, for gauges that are 0.
@@ -101,6 +103,9 @@ func (p *Pool) collect(out chan<- prometheus.Metric) {
 		gauge(outstanding, float64(b.Outstanding), id, class)
 		gauge(backendSlots, float64(b.Slots), id, class)
 		gauge(backendUp, up, id, class)
+		if report := p.reported(b.ID); report.Device != "" {
+			gauge(backendInfo, 1, id, class, report.Device, report.GPUUUID)
+		}
 		for _, state := range backendStates {
 			is := 0.0
 			if state == b.State {

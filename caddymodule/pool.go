@@ -277,6 +277,17 @@ func (p *Pool) member(id scheduler.BackendID) *member {
 	return nil
 }
 
+// reported is what the backend said of itself when it was last up; nothing where it has not been.
+func (p *Pool) reported(id scheduler.BackendID) upstream.Report {
+	m := p.member(id)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m == nil || m.report == nil {
+		return upstream.Report{}
+	}
+	return *m.report
+}
+
 // hold finds what the member stands for now and what kind of server it is (nil: not known), and
 // keeps its transport until the backend's generation is released.
 func (p *Pool) hold(m *member) (*backend, upstream.Kind) {

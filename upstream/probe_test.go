@@ -24,7 +24,7 @@ func probe(t *testing.T, k Kind, s *server, healthURI string) Report {
 
 func TestProbeWhisperpool(t *testing.T) {
 	want := Report{
-		Ready: true, Instance: "4f0c91d2a7b3e865", Slots: 2, Busy: 1, Queued: 3, GPUClass: "A10G",
+		Ready: true, Instance: "4f0c91d2a7b3e865", Slots: 2, Busy: 1, Queued: 3, GPUClass: "A10G", GPUUUID: "GPU-1f2e3d4c",
 		Engine: "whispercpp", Device: "CUDA0: NVIDIA A10G", Models: []string{"base", "tiny"},
 		Can: map[string]Can{"base": {Translate: true, Words: true, Languages: true}, "tiny": {Words: true}},
 	}
@@ -115,12 +115,12 @@ func TestHostileReports(t *testing.T) {
 		{"slots below none", report(`"slots":-3,"busy":-1,"queued":-1`), Report{}},
 		{"a queue beyond sense", report(`"busy":1000000000,"queued":1000000000000`), Report{Busy: 1 << 20, Queued: 1 << 20}},
 		{"long words", report(`"instance":"` + long + `","gpu_class":"` + long + `"`), Report{}},
-		{"words with control characters", report(`"instance":"a\r\nb","gpu_class":"T4\u0000","engine":"a\r\n\u0007b","device":"CUDA0:\tT4"`), Report{Engine: "a b", Device: "CUDA0: T4"}},
+		{"words with control characters", report(`"instance":"a\r\nb","gpu_uuid":"GPU-1\n","gpu_class":"T4\u0000","engine":"a\r\n\u0007b","device":"CUDA0:\tT4"`), Report{Engine: "a b", Device: "CUDA0: T4"}},
 		{"names that are none", report(`"models":[{"id":""},{"id":"a\nb"},{"id":"` + long + `"},{"id":"\u202eb"},{"id":"base"},{"id":"base"}]`), Report{Models: []string{"base"}}},
 	} {
 		got := probe(t, whisperPool{}, answering(t, 200, "", c.body), "")
 		if !got.Ready || got.Slots != c.want.Slots || got.Busy != c.want.Busy || got.Queued != c.want.Queued || got.Instance != c.want.Instance ||
-			got.GPUClass != c.want.GPUClass || got.Engine != c.want.Engine || got.Device != c.want.Device || !slices.Equal(got.Models, c.want.Models) || len(got.Can) != len(c.want.Models) {
+			got.GPUClass != c.want.GPUClass || got.GPUUUID != c.want.GPUUUID || got.Engine != c.want.Engine || got.Device != c.want.Device || !slices.Equal(got.Models, c.want.Models) || len(got.Can) != len(c.want.Models) {
 			t.Errorf("%s: %+v", c.about, got)
 		}
 	}

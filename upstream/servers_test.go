@@ -250,7 +250,7 @@ func whisperCPP(t *testing.T, quirk func(w http.ResponseWriter, r *http.Request)
 }
 
 const loadReportBody = `{"server":"whisperpool","version":"dev","instance":"4f0c91d2a7b3e865","ready":true,"loading":false,"draining":false,` +
-	`"slots":2,"busy":1,"queued":3,"queue_max":16,"gpu_class":"A10G","engine":"whispercpp","device":"CUDA0: NVIDIA A10G","emulator":false,` +
+	`"slots":2,"busy":1,"queued":3,"queue_max":16,"gpu_class":"A10G","engine":"whispercpp","device":"CUDA0: NVIDIA A10G","gpu_uuid":"GPU-1f2e3d4c","emulator":false,` +
 	`"models":[{"id":"base","multilingual":true,"translate":true,"words":true},{"id":"tiny","multilingual":false,"translate":false,"words":true}]}`
 
 // poolBackend is our own backend: both dialects and a load report.

@@ -86,6 +86,7 @@ type Report struct {
 	Slots    int      // 0: not told
 	Models   []string // nil: not told, which means any model may be sent there
 	GPUClass string
+	GPUUUID  string // the card's own name
 	// Busy and Queued are requests in slots and waiting for one, whoever sent them; Engine and
 	// Device are what runs there and on what. Zero: not told.
 	Busy, Queued   int

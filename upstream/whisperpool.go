@@ -74,6 +74,7 @@ type loadReport struct {
 	Busy     int    `json:"busy"`
 	Queued   int    `json:"queued"`
 	GPUClass string `json:"gpu_class"`
+	GPUUUID  string `json:"gpu_uuid"`
 	Engine   string `json:"engine"`
 	Device   string `json:"device"`
 	Models   []struct {
@@ -121,7 +122,7 @@ func (l loadReport) report() Report {
 	report := Report{
 		Ready: l.Ready && !l.Draining, Loading: l.Loading,
 		Instance: word(l.Instance), Slots: max(l.Slots, 0), Busy: min(max(l.Busy, 0), countMax), Queued: min(max(l.Queued, 0), countMax),
-		GPUClass: word(l.GPUClass), Engine: oneLine(l.Engine), Device: oneLine(l.Device),
+		GPUClass: word(l.GPUClass), GPUUUID: word(l.GPUUUID), Engine: oneLine(l.Engine), Device: oneLine(l.Device),
 	}
 	if report.Slots > slotsMax { // no card has them: nothing told
 		report.Slots = 0

@@ -132,4 +132,10 @@ void wp_found_memory(int index, uint64_t * free_bytes, uint64_t * total_bytes) {
     *total_bytes = all;
 }
 
+void wp_found_slot(int index, char * out, size_t size) {
+    ggml_backend_dev_props props{};
+    ggml_backend_dev_get_props(ggml_backend_dev_get(size_t(index)), &props);
+    std::snprintf(out, size, "%s", props.device_id ? props.device_id : "");
+}
+
 } // extern "C"

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -42,6 +43,8 @@ bool wp_found_opens(int index);
 // Bytes of the device's memory that are free, and of all of it. On a GPU the first call makes a context there, which
 // takes some hundred MB.
 void wp_found_memory(int index, uint64_t * free_bytes, uint64_t * total_bytes);
+// Where the card sits, "0000:01:00.0"; "" where it is not told. Makes a context as wp_found_memory does.
+void wp_found_slot(int index, char * out, size_t size);
 
 #ifdef __cplusplus
 }

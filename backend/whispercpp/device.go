@@ -1,6 +1,11 @@
 package whispercpp
 
-import "fmt"
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
 
 // device is one device that the library found.
 type device struct {
@@ -20,6 +25,24 @@ func (d device) label() string {
 		return d.name
 	}
 	return d.name + ": " + d.description
+}
+
+// driverFolder is where NVIDIA's driver tells of its cards on Linux.
+const driverFolder = "/proc/driver/nvidia/gpus"
+
+// uuidOf reads the UUID of the card that sits in a slot of the PCI bus, by which NVIDIA's tools and their exporters
+// name it too; "" where the driver has no such file, as in WSL.
+func uuidOf(folder, slot string) string {
+	text, err := os.ReadFile(filepath.Join(folder, filepath.Base(strings.ToLower(slot)), "information"))
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "GPU UUID" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
 }
 
 // DeviceFound is what a model would run on.

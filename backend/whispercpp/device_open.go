@@ -36,6 +36,16 @@ func devices() []device {
 	return all
 }
 
+// uuid is the card's own name, "GPU-1f2e..."; "" on the CPU, and where the driver does not tell.
+func (d device) uuid() string {
+	if !d.gpu {
+		return ""
+	}
+	var slot [64]C.char
+	C.wp_found_slot(C.int(d.index), &slot[0], C.size_t(len(slot)))
+	return uuidOf(driverFolder, C.GoString(&slot[0]))
+}
+
 func (d device) opens() bool { return bool(C.wp_found_opens(C.int(d.index))) }
 
 // refreshed is the device with its memory as of now, where that matters.

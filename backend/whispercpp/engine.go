@@ -24,6 +24,7 @@ import (
 type engine struct {
 	model      *C.struct_whisper_context
 	device     device
+	uuid       string // of the card
 	limits     limits
 	vocabulary vocabulary
 	threads    int
@@ -52,7 +53,7 @@ func New(cfg Config) (backend.Transcriber, error) {
 		return nil, err
 	}
 	e := &engine{
-		device: device, threads: cfg.Threads, warm: !cfg.Cold,
+		device: device, uuid: device.uuid(), threads: cfg.Threads, warm: !cfg.Cold,
 		shortClips: shortClips(cfg.ShortClips, header, device.gpu),
 		limits: limits{
 			id: cfg.ModelID, model: header, beamSize: cfg.BeamSize, bestOf: cfg.BestOf, maxDecoders: cfg.MaxDecoders,
@@ -174,7 +175,7 @@ func (e *engine) Info() backend.EngineInfo {
 	ready, now := e.slots.ready(), e.device.refreshed()
 	return backend.EngineInfo{
 		Engine: "whispercpp", Model: e.limits.id, Multilingual: e.limits.model.Multilingual(),
-		Slots: ready, SlotsMax: e.slots.most(), GPU: e.device.gpu, Threads: e.threads, Device: e.device.label(),
+		Slots: ready, SlotsMax: e.slots.most(), GPU: e.device.gpu, Threads: e.threads, Device: e.device.label(), DeviceUUID: e.uuid,
 		DeviceFree: now.free, DeviceTotal: now.total, Bytes: e.memory.bytes(ready, e.shortClips), ShortClips: e.shortClips,
 		SystemInfo: strings.TrimSpace(bindings.Whisper_print_system_info()),
 	}
