@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -18,7 +17,8 @@ func init() { caddy.RegisterModule(Admin{}) }
 
 // Admin has the state of the pools, and draining, on Caddy's admin endpoint, and nowhere else:
 //
-//	GET  /whisper_pool/pools
+//	GET  /whisper_pool/       a page that shows the pools and drains backends
+//	GET  /whisper_pool/pools  the same as JSON
 //	GET  /whisper_pool/explain?request_id=...
 //	POST /whisper_pool/pools/{pool}/backends/{backend}/drain
 //	POST /whisper_pool/pools/{pool}/backends/{backend}/undrain
@@ -38,79 +38,6 @@ func (Admin) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{{Pattern: adminPath, Handler: caddy.AdminHandlerFunc(serveAdmin)}}
 }
 
-// poolStatus is a pool as the admin API shows it. Times are in seconds.
-type poolStatus struct {
-	Name        string          `json:"name"`
-	Policy      string          `json:"policy"`
-	Queued      int             `json:"queued"`
-	QueuedBytes int64           `json:"queued_bytes"`
-	HeldBytes   int64           `json:"held_bytes"`
-	OldestWait  float64         `json:"oldest_wait"`
-	Running     int             `json:"running"`
-	Backends    []backendStatus `json:"backends"`
-	// Discover are the sources of backends.
-	Discover []discoverStatus `json:"discover"`
-	// Drained are those that an operator has drained, those that are not configured at present included.
-	Drained []scheduler.BackendID `json:"drained"`
-}
-
-// discoverStatus is a source of backends and what it gave last.
-type discoverStatus struct {
-	Source    string   `json:"source"`
-	Addresses []string `json:"addresses"`
-	// Failure is why it gives none now; those that it gave before are kept.
-	Failure string `json:"failure,omitempty"`
-	// LeftOut are addresses that another pool has, and which.
-	LeftOut map[string]string `json:"left_out,omitempty"`
-}
-
-type backendStatus struct {
-	ID        scheduler.BackendID `json:"id"`
-	Address   string              `json:"address"`
-	Class     string              `json:"class,omitempty"`
-	State     string              `json:"state"`
-	Why       string              `json:"why,omitempty"`
-	Usable    bool                `json:"usable"`
-	Slots     int                 `json:"slots"`
-	Running   int                 `json:"running"`
-	Models    []string            `json:"models"` // null: not told
-	Instance  string              `json:"instance,omitempty"`
-	Served    uint64              `json:"served"`
-	Failed    uint64              `json:"failed"`
-	ReopensIn float64             `json:"reopens_in,omitempty"`
-	Speeds    []speedStatus       `json:"speeds"`
-}
-
-type speedStatus struct {
-	Model        string  `json:"model"`
-	TenSeconds   float64 `json:"ten_seconds"` // predicted for a recording of 10 s
-	Observations int     `json:"observations"`
-	Spread       float64 `json:"spread"`
-}
-
-func (p *Pool) status() poolStatus {
-	s := p.dispatcher.Snapshot()
-	out := poolStatus{
-		Name: p.name, Policy: s.Policy, Queued: s.Queued, QueuedBytes: s.QueuedBytes, HeldBytes: s.HeldBytes,
-		OldestWait: s.OldestWait.Seconds(), Running: s.Running, Backends: []backendStatus{}, Discover: p.sources(), Drained: p.drainedIDs(),
-	}
-	if out.Drained == nil {
-		out.Drained = []scheduler.BackendID{}
-	}
-	for _, b := range s.Backends {
-		status := backendStatus{
-			ID: b.ID, Address: withoutUser(b.Address), Class: b.Class, State: b.State, Why: b.Why, Usable: b.Usable, Slots: b.Slots,
-			Running: b.Outstanding, Models: b.Models, Instance: b.Instance, Served: b.Served, Failed: b.Failed,
-			ReopensIn: b.ReopensIn.Round(time.Millisecond).Seconds(), Speeds: []speedStatus{},
-		}
-		for _, speed := range b.Speeds {
-			status.Speeds = append(status.Speeds, speedStatus{speed.Model, speed.TenSeconds.Seconds(), speed.Observations, speed.Spread})
-		}
-		out.Backends = append(out.Backends, status)
-	}
-	return out
-}
-
 func serveAdmin(w http.ResponseWriter, r *http.Request) error {
 	var parts []string
 	for part := range strings.SplitSeq(strings.TrimPrefix(r.URL.EscapedPath(), adminPath), "/") {
@@ -121,6 +48,8 @@ func serveAdmin(w http.ResponseWriter, r *http.Request) error {
 		parts = append(parts, plain)
 	}
 	switch {
+	case len(parts) == 1 && parts[0] == "":
+		return serveStatusPage(w, r)
 	case len(parts) == 1 && parts[0] == "pools":
 		return servePools(w, r)
 	case len(parts) == 1 && parts[0] == explainPath:
@@ -146,11 +75,16 @@ func servePools(w http.ResponseWriter, r *http.Request) error {
 	if err := onlyMethod(w, r, http.MethodGet); err != nil {
 		return err
 	}
-	all := []poolStatus{}
-	for _, p := range allPools() {
-		all = append(all, p.status())
+	writeJSON(w, http.StatusOK, statusOf(allPools(), forOperators))
+	return nil
+}
+
+// serveStatusPage serves the page that shows what servePools tells, and drains.
+func serveStatusPage(w http.ResponseWriter, r *http.Request) error {
+	if err := onlyMethod(w, r, http.MethodGet); err != nil {
+		return err
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"pools": all})
+	statusPage.ServeHTTP(w, r)
 	return nil
 }
 
@@ -179,7 +113,7 @@ func serveDrain(w http.ResponseWriter, r *http.Request, pool string, id schedule
 		return caddy.APIError{HTTPStatus: http.StatusInternalServerError, Err: fmt.Errorf(
 			"it is done, and will be forgotten when this process ends, since it could not be stored: %w", err)}
 	}
-	writeJSON(w, http.StatusOK, p.status())
+	writeJSON(w, http.StatusOK, p.status(forOperators))
 	return nil
 }
 

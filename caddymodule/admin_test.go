@@ -32,7 +32,7 @@ func (p *proxy) adminPost(path string) response {
 	return p.persist(func() (response, error) { return send(p.t.Context(), http.MethodPost, p.url+path, nil, nil) })
 }
 
-func statusOf(t *testing.T, r response) map[string]string {
+func poolStates(t *testing.T, r response) map[string]string {
 	t.Helper()
 	var got struct{ Pools []poolStatus }
 	if err := json.Unmarshal([]byte(r.body), &got); err != nil || r.status != http.StatusOK || len(got.Pools) != 1 {
@@ -75,7 +75,7 @@ func TestDrain(t *testing.T) {
 		}
 	}
 	goesTo("drained", "b")
-	if states := statusOf(t, admin.get("/whisper_pool/pools")); states["rack/a"] != "drained" || states["b"] != "up" {
+	if states := poolStates(t, admin.get("/whisper_pool/pools")); states["rack/a"] != "drained" || states["b"] != "up" {
 		t.Errorf("states %v", states)
 	}
 	p.mustLoad(site(p.url, pool+"\nattempts 2"))
@@ -102,7 +102,7 @@ func TestAdminRefuses(t *testing.T) {
 		"/whisper_pool/pools/other/backends/gpu/drain":     `there is no pool \"other\"; there are default`,
 		"/whisper_pool/pools/default/backends/a%2Fb/drain": `there is no backend \"a/b\"; there are gpu`,
 		"/whisper_pool/pools/default/backends/gpu/stop":    "there are GET /whisper_pool/pools",
-		"/whisper_pool/": "there are GET /whisper_pool/pools",
+		"/whisper_pool/pools/default":                      "there are GET /whisper_pool/pools",
 	} {
 		r := admin.adminPost(path)
 		if r.status != http.StatusNotFound || !strings.Contains(r.body, want) {
@@ -110,6 +110,9 @@ func TestAdminRefuses(t *testing.T) {
 		}
 	}
 	if r := admin.get("/whisper_pool/pools/default/backends/gpu/drain"); r.status != http.StatusMethodNotAllowed || r.header.Get("Allow") != http.MethodPost {
+		t.Errorf("status %d: %s", r.status, r.body)
+	}
+	if r := admin.adminPost("/whisper_pool/"); r.status != http.StatusMethodNotAllowed || r.header.Get("Allow") != http.MethodGet {
 		t.Errorf("status %d: %s", r.status, r.body)
 	}
 	if r := p.get("/whisper_pool/pools"); r.body != "" {

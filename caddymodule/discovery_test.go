@@ -203,7 +203,7 @@ func TestDiscoverNothing(t *testing.T) {
 	r := newResolver(t, map[string][]string{})
 	p := newProxy(t, r.byName("none.nothing.test.", port))
 	r.looked(t, "none.nothing.test.", 3)
-	status := p.pool().status()
+	status := p.pool().status(forOperators)
 	if len(status.Backends) != 0 || len(status.Discover) != 1 || status.Discover[0].Failure == "" || !strings.HasPrefix(status.Discover[0].Source, "none.nothing.test.") {
 		t.Errorf("%+v", status)
 	}
@@ -247,7 +247,7 @@ func TestDiscoverNothing(t *testing.T) {
 		}
 	}
 	p.ready(1)
-	if status := p.pool().status(); len(status.Backends) != 1 || status.Discover[0].Failure != "" || len(status.Discover[0].Addresses) != 1 {
+	if status := p.pool().status(forOperators); len(status.Backends) != 1 || status.Discover[0].Failure != "" || len(status.Discover[0].Addresses) != 1 {
 		t.Errorf("%+v", status)
 	}
 }
@@ -269,7 +269,7 @@ func TestDiscoverNothingMore(t *testing.T) {
 	waits := p.postLater("model=base")
 	eventually(t, "one waits", func() bool { return p.pool().dispatcher.Snapshot().Queued == 1 })
 	r.change(name)
-	eventually(t, "the failure is told", func() bool { return p.pool().status().Discover[0].Failure != "" })
+	eventually(t, "the failure is told", func() bool { return p.pool().status(forOperators).Discover[0].Failure != "" })
 	if s := states(p); s["127.0.0.1:"+port] != "up" || len(s) != 1 {
 		t.Errorf("without any address: %v", s)
 	}
@@ -343,7 +343,7 @@ func TestFoundInTwoPools(t *testing.T) {
 	eventually(t, "the second pool leaves it out", func() bool {
 		pool := loadPool("two")
 		defer pool.release()
-		status := pool.status().Discover
+		status := pool.status(forOperators).Discover
 		return len(status) == 1 && status[0].LeftOut[x] == "one"
 	})
 	has("two")

@@ -32,6 +32,7 @@ type Pool struct {
 	poisons    poisons
 	memory     *memory
 	keeper     *speedKeeper
+	history    history
 	seed       uint64
 	logger     atomic.Pointer[zap.Logger]
 	catalogue  atomic.Pointer[catalogue]
@@ -215,6 +216,7 @@ func (p *Pool) apply(g *generation) error {
 	} else {
 		p.workers.Go(func() { p.keeper.run(p.life, p.storage) })
 		p.workers.Go(p.logJudged)
+		p.workers.Go(p.keepHistory)
 		close(p.configured)
 	}
 	return nil
