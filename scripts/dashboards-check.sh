@@ -170,7 +170,8 @@ jq -e '[.data.groups[].rules[] | select(.health != "ok")] == []' "$out/rules.jso
     jq -r '.data.groups[].rules[] | select(.health != "ok") | "\(.name): \(.health) \(.lastError // "")"' "$out/rules.json" >&2
     failed=1
 }
-for rule in $(jq -r '.data.groups[].rules[] | select(.type == "recording") | .name' "$out/rules.json" | sort -u); do
+# What compares with yesterday has nothing to compare with.
+for rule in $(jq -r '.data.groups[].rules[] | select(.type == "recording") | .name' "$out/rules.json" | grep -v change1d | sort -u); do
     curl --silent --fail --get "http://$prom/api/v1/query" --data-urlencode "query=$rule" | jq -e '.data.result != []' >/dev/null || {
         say "the recording rule $rule gives nothing"
         failed=1
@@ -184,26 +185,37 @@ cp dashboards/*.json "$work/page/"
 start page "$node/node" dashboards/draw/serve.mjs "$work/page" "$files"
 wait_for "http://127.0.0.1:$files/" page
 
-# draw PICTURE DASHBOARD HEIGHT PROMETHEUS PARAMETERS: leaves a picture, and fails unless the page says that all is there.
+# height DASHBOARD ABSENT: of the page in pixels, with all rows open but those that are absent.
+height() {
+    jq --arg absent "$2" '([.panels[].gridPos | .y + .h] | max) as $closed | [.panels[] | select(.type == "row" and .collapsed) |
+        if .title | test($absent) then -1 else ([.panels[].gridPos | .y + .h] | max) - .gridPos.y - 1 end] | (add // 0) + $closed | . * 38 + 60' "dashboards/$1.json"
+}
+
+# draw PICTURE DASHBOARD PROMETHEUS ABSENT [PARAMETERS]: leaves a picture, and fails unless the page says that all is there. Rows whose
+# titles match ABSENT are left out.
 draw() {
     local title
     title=$(timeout 120 "$browser" --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
         --disable-component-update --disable-sync --hide-scrollbars --user-data-dir="$work/profile" --virtual-time-budget=40000 \
-        --window-size="1424,$3" --screenshot="$PWD/$out/$1.png" --dump-dom \
-        "http://127.0.0.1:$files/?dash=$2.json&prom=http://$4&secs=$((load_seconds * 9 / 10))&end=$end$5" 2>"$out/browser.log" |
+        --window-size="1424,$(height "$2" "$4")" --screenshot="$PWD/$out/$1.png" --dump-dom \
+        "http://127.0.0.1:$files/?dash=$2.json&prom=http://$3&secs=$((load_seconds * 9 / 10))&end=$end&absent=$4${5:-}" 2>"$out/browser.log" |
         sed -n 's:.*<title>\([^<]*\)<.*:\1:p')
     say "  $1: $title"
     case $title in "READY "*" empty=0 errors=0 unsupported=0 "*) ;; *) failed=1 ;; esac
     case $title in *annotations=0*) say "  $1: no breaker opened" && failed=1 ;; esac
 }
-for kind in "$prom" "$prom_native"; do
-    suffix=
-    absent='&absent=DCGM'
-    if [ "$kind" = "$prom_native" ]; then suffix=-native absent='&absent=DCGM|Cost'; fi # the rules run in one of them
-    draw "overview$suffix" whisperpool-overview 2250 "$kind" "$absent"
-    draw "backend$suffix" whisperpool-backend 2640 "$kind" "$absent&var-upstream=t4-1"
-    draw "capacity$suffix" whisperpool-capacity 2520 "$kind" "$absent"
-done
+draw overview whisperpool-overview "$prom" DCGM
+draw backend whisperpool-backend "$prom" DCGM '&var-upstream=t4-1'
+draw capacity whisperpool-capacity "$prom" DCGM
+# Without the rules, and with native histograms alone.
+draw overview-native whisperpool-overview "$prom_native" DCGM
+draw backend-native whisperpool-backend "$prom_native" 'DCGM|says of itself' '&var-upstream=t4-1'
+draw capacity-native whisperpool-capacity "$prom_native" 'DCGM|Cost'
+
+if [ -n "${STAY:-}" ]; then
+    say "staying up: Prometheus is at http://$prom, the page at http://127.0.0.1:$files/?dash=whisperpool-overview.json&prom=http://$prom; Ctrl-C stops it"
+    printf '%s\n' "$end" >"$out/end"
+    wait
+fi
 ((failed == 0)) || die "something is empty or refused, see above; logs and pictures are in $out/"
 say "every panel has data; the pictures are in $out/"
-[ -z "${STAY:-}" ] || { say "staying up: Prometheus is at http://$prom; Ctrl-C stops it" && wait; }

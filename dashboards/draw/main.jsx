@@ -94,13 +94,15 @@ function Dashboard({ dash, results, marks, report }) {
 // register does what Grafana does at its start; the ui package no longer exports the standard set.
 function register() {
   const properties = ['unit', 'min', 'max', 'decimals', 'displayName', 'color', 'thresholds', 'mappings', 'noValue', 'links', 'fieldMinMax', 'filterable'];
-  const custom = ['width', 'cellOptions', 'align'];
+  const custom = ['width', 'cellOptions', 'align', 'inspect', 'filterable', 'drawStyle', 'lineWidth', 'fillOpacity', 'gradientMode', 'lineInterpolation',
+    'showPoints', 'pointSize', 'spanNulls', 'axisPlacement', 'axisLabel', 'scaleDistribution', 'stacking', 'thresholdsStyle', 'axisBorderShow',
+    'axisColorMode', 'barAlignment', 'hideFrom', 'insertNulls', 'axisCenteredZero'];
   const entry = (id, path, isCustom) => ({
     id, path, name: id, isCustom, process: identityOverrideProcessor, shouldApply: () => true, editor: () => null, override: () => null, settings: {},
   });
   standardFieldConfigEditorRegistry.setInit(() => [...properties.map((id) => entry(id, id, false)), ...custom.map((id) => entry(`custom.${id}`, id, true))]);
   standardEditorsRegistry.setInit(() => []);
-  standardTransformersRegistry.setInit(() => Object.values(standardTransformers).map((t) => ({ id: t.id, name: t.name, transformation: async () => t, editor: () => null })));
+  standardTransformersRegistry.setInit(() => [standardTransformers.mergeTransformer, standardTransformers.organizeFieldsTransformer].map((t) => ({ id: t.id, name: t.name, transformation: async () => t, editor: () => null })));
 }
 
 async function main() {
@@ -127,7 +129,6 @@ async function main() {
     document.title = `READY panels=${panels.length} empty=${empty.length} errors=${errors.length} unsupported=${unsupported.length} variables=${values.length} annotations=${marks.length}`
       + (empty.length ? ` | empty: ${empty.join('; ')}` : '') + (errors.length ? ` | errors: ${errors.join('; ')}` : '');
   };
-  document.documentElement.dataset.height = Math.max(...results.map(({ panel }) => panel.gridPos.y + panel.gridPos.h)) * ROW + 60;
   createRoot(document.getElementById('root'), { onUncaughtError: fail }).render(<Dashboard dash={dash} results={results} marks={marks} report={report} />);
   await document.fonts.ready;
   setTimeout(report, 1000); // crashes are told by then

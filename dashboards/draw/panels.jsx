@@ -1,7 +1,7 @@
 // Draws the kinds of panels that our dashboards have, with the components that Grafana's panels are made of.
 import React from 'react';
 import {
-  createTheme, applyFieldOverrides, dateTime, reduceField, getFieldDisplayName, getDisplayProcessor, FieldType,
+  createTheme, applyFieldOverrides, standardFieldConfigEditorRegistry, dateTime, reduceField, getFieldDisplayName, getDisplayProcessor, FieldType,
 } from '@grafana/data';
 import { TimeSeries, BigValue, BarGauge } from '@grafana/ui';
 import { TableNG } from '@grafana/ui/unstable';
@@ -19,7 +19,7 @@ export function Viz({ panel, data, marks, width, height }) {
   // Grafana reads the lowest step's null as minus infinity.
   fieldConfig.defaults.thresholds = steps(fieldConfig.defaults.thresholds);
   fieldConfig.overrides = fieldConfig.overrides.map((o) => ({ ...o, properties: o.properties.map((p) => (p.id === 'thresholds' ? { ...p, value: steps(p.value) } : p)) }));
-  const frames = applyFieldOverrides({ data: data.frames, fieldConfig, replaceVariables: (s) => s, theme, timeZone: 'utc' });
+  const frames = applyFieldOverrides({ data: data.frames, fieldConfig, replaceVariables: (s) => s, theme, timeZone: 'utc', fieldConfigRegistry: standardFieldConfigEditorRegistry });
   const Kind = { timeseries: Graph, stat: Numbers, bargauge: Bars, table: Rows }[panel.type];
   return <Kind frames={frames} options={panel.options} fieldConfig={fieldConfig} marks={marks} width={width} height={height} />;
 }

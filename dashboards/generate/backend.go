@@ -18,12 +18,16 @@ func backend() board {
 func (b board) now() []panel {
 	state := b.number(4, 4, "State", "up: used. open: left alone after failures, half-open: about to be tried again. down: its health check fails. drained: taken out by hand.",
 		looks{unit: "short", colors: stateColors}, query{`max by (state) (whisperpool_backend_state{$} == 1)`, "{{state}}"})
-	state.object["options"].(object)["textMode"] = "name"
-	state.object["options"].(object)["graphMode"] = "none"
+	device := b.number(4, 4, "Device", "What it runs on, as it says itself; only whisper-backend does.", looks{unit: "short"},
+		query{`max by (device) (whisperpool_backend_info{$})`, "{{device}}"})
+	for _, named := range []panel{state, device} {
+		named.object["options"].(object)["textMode"] = "name"
+		named.object["options"].(object)["graphMode"] = "none"
+	}
 	return []panel{
-		state,
-		b.number(4, 4, "Running", "Attempts in flight there.", looks{unit: "short", decimal: 0}, query{`sum(whisperpool_backend_outstanding{$})`, "running"}),
-		b.number(4, 4, "Slots", "Attempts that it is given at a time: configured, reported, or found out.", looks{unit: "short", decimal: 0}, query{`max(whisperpool_backend_slots{$})`, "slots"}),
+		state, device,
+		b.number(4, 4, "Slots in use", "Attempts in flight there, over those that it is given at a time: mean of the last minutes.", looks{unit: "percentunit", decimal: 0},
+			query{`sum(avg_over_time(whisperpool_backend_outstanding{$}[$__rate_interval])) / max(whisperpool_backend_slots{$})`, "in use"}),
 		b.number(4, 4, "10 s of speech take", "What is predicted by what was learned, mean of its models.", looks{unit: "s"}, query{`avg(whisperpool_backend_learned_seconds{$})`, "predicted"}),
 		b.number(4, 4, "Times faster than speech", "Seconds of audio for each second that an attempt took. Below 1 it does not keep up with a speaker.",
 			looks{unit: "none", decimal: 1}, query{`sum(rate(whisperpool_audio_seconds_total{$}[$__rate_interval])) / ` + total("whisperpool_service_seconds", "", ""), "faster"}),

@@ -14,7 +14,7 @@ func capacity() board {
 		{title: "How full, and how soon", panels: b.soon()},
 		{title: "Whose audio (with the option tenant)", panels: b.tenants()},
 		{title: "Cost (with the rules of prices.yml)", collapsed: true, panels: b.cost()},
-		{title: "The cards themselves (DCGM exporter, with the label upstream)", collapsed: true, panels: b.cards()},
+		{title: "The cards themselves (with NVIDIA's DCGM exporter)", collapsed: true, panels: b.cards()},
 	}
 	return b
 }
@@ -91,7 +91,7 @@ func (b board) soon() []panel {
 			query{`sum by (class) (whisperpool_queue_attributed{$}) / (` + drainRate + ` > 0)`, "{{class}}"}),
 		b.graph(12, 8, "Slots in use, by class", "100 %: every slot is taken. A class that is never above half may be one card smaller.", looks{unit: "percentunit", least: 0, most: 1},
 			query{`sum by (class) (whisperpool_backend_outstanding{$}) / (sum by (class) (` + usable + `) > 0)`, "{{class}}"}),
-		b.graph(12, 8, "Slot time that became answers", "Weighed by speed, beside the share of time in which jobs waited. Waiting with a low share: something keeps cards from the work.",
+		b.graph(12, 8, "Waiting beside slot time that became answers", "Weighed by speed, beside the share of time in which jobs waited. Waiting with a low share: something keeps cards from the work.",
 			looks{unit: "percentunit", least: 0},
 			query{efficiency, "became answers"},
 			query{ofPools(`max(avg_over_time((whisperpool_queue_depth{$} > bool 0)[$__rate_interval:]))`), "time in which jobs waited"}),
@@ -117,19 +117,21 @@ func (b board) cost() []panel {
 	}
 }
 
-// cards joins DCGM's series with the backends by the label upstream, which the scrape gives them (docs/dashboards.md).
+// cards joins DCGM's series with the backends that run on them, by the card's UUID. Several backends may share a card.
 func (b board) cards() []panel {
-	join := func(metric string) string {
-		return metric + ` * on (upstream) group_left (class) (max by (upstream, class) (whisperpool_backend_up{$}) >= bool 0)`
+	card := func(by, metric string) string {
+		return `max by (` + by + `, UUID) (label_replace(whisperpool_backend_info{$, gpu_uuid!=""}, "UUID", "$1", "gpu_uuid", "(.*)")) * on (UUID) group_left () max by (UUID) (` + metric + `)`
 	}
+	const backends = "pool, upstream, class"
+	power := `sum by (class) (` + card("class", "DCGM_FI_DEV_POWER_USAGE") + `)`
 	return []panel{
-		b.graph(8, 8, "Power, by class", "Of all cards of the class.", looks{unit: "watt", least: 0}, query{`sum by (class) (` + join(`DCGM_FI_DEV_POWER_USAGE`) + `)`, "{{class}}"}),
+		b.graph(8, 8, "Power, by class", "Of all cards of the class.", looks{unit: "watt", least: 0}, query{power, "{{class}}"}),
 		b.graph(8, 8, "Energy for a second of audio", "Power over the audio a second; joule a second of audio are watt-hours an hour of audio.", looks{unit: "joule", least: 0},
-			query{`sum by (class) (` + join(`DCGM_FI_DEV_POWER_USAGE`) + `) / (sum by (class) ` + audio + ` > 0)`, "{{class}}"}),
+			query{power + ` / (sum by (class) ` + audio + ` > 0)`, "{{class}}"}),
 		b.graph(8, 8, "Engine active", "Share of the time in which the card computed. Low with all slots taken: more slots may pay, or the CPU is too slow.", looks{unit: "percentunit", least: 0, most: 1, links: bySeries},
-			query{`max by (upstream, class) (` + join(`DCGM_FI_PROF_GR_ENGINE_ACTIVE`) + `)`, "{{upstream}}"}),
-		b.graph(8, 8, "Memory used", "Of the card, by everything on it.", looks{unit: "decmbytes", least: 0}, query{`max by (upstream, class) (` + join(`DCGM_FI_DEV_FB_USED`) + `)`, "{{upstream}}"}),
-		b.graph(8, 8, "Temperature", "A card that throttles becomes slow: compare with its learned speed.", looks{unit: "celsius", line: []float64{80, 90}}, query{`max by (upstream, class) (` + join(`DCGM_FI_DEV_GPU_TEMP`) + `)`, "{{upstream}}"}),
-		b.graph(8, 8, "Xid errors", "The last error's number, 0 without. NVIDIA's documentation says which are the hardware's.", looks{unit: "none", least: 0, decimal: 0}, query{`max by (upstream, class) (` + join(`DCGM_FI_DEV_XID_ERRORS`) + `)`, "{{upstream}}"}),
+			query{card(backends, "DCGM_FI_PROF_GR_ENGINE_ACTIVE"), "{{upstream}}"}),
+		b.graph(8, 8, "Memory used", "Of the backend's card, by everything on it.", looks{unit: "decmbytes", least: 0, links: bySeries}, query{card(backends, "DCGM_FI_DEV_FB_USED"), "{{upstream}}"}),
+		b.graph(8, 8, "Temperature", "A card that throttles becomes slow: compare with its learned speed.", looks{unit: "celsius", line: []float64{80, 90}, links: bySeries}, query{card(backends, "DCGM_FI_DEV_GPU_TEMP"), "{{upstream}}"}),
+		b.graph(8, 8, "Xid errors", "The last error's number, 0 without. NVIDIA's documentation says which are the hardware's.", looks{unit: "none", least: 0, decimal: 0, links: bySeries}, query{card(backends, "DCGM_FI_DEV_XID_ERRORS"), "{{upstream}}"}),
 	}
 }
