@@ -193,7 +193,7 @@ func (s *Server) decodeAudio(ctx context.Context, j *job) *transcript.Error {
 	}
 	j.decode = time.Since(started)
 	if err != nil {
-		return s.decodeRefusal(ctx, err)
+		return s.decodeRefusal(ctx, j, err)
 	}
 	if len(samples) == 0 {
 		return transcript.Invalid("file", "empty_audio", "The file holds no sound.")
@@ -243,7 +243,7 @@ func (s *Server) secondsAhead(u *upload, o audio.Options) int64 {
 	return int64(math.Ceil(max(1, min(seconds, limit))))
 }
 
-func (s *Server) decodeRefusal(ctx context.Context, err error) *transcript.Error {
+func (s *Server) decodeRefusal(ctx context.Context, j *job, err error) *transcript.Error {
 	refuse := func(status int, code string) *transcript.Error {
 		e := transcript.Invalid("file", code, "%s", sentence(err.Error()))
 		e.Status = status
@@ -265,7 +265,7 @@ func (s *Server) decodeRefusal(ctx context.Context, err error) *transcript.Error
 		e.Message = fmt.Sprintf("The audio is longer than the %v that this server takes.", s.cfg.AudioMax)
 		return e
 	}
-	s.log.Error("cannot decode an upload", "error", err)
+	s.log.Error("cannot decode an upload", "id", j.id, "error", err)
 	return &transcript.Error{
 		Status: http.StatusInternalServerError, Type: "server_error", Code: "decoder_failed",
 		Message: "The server could not decode the audio.",
@@ -308,7 +308,7 @@ func (s *Server) infer(ctx context.Context, d *device, j *job) (t transcript.Tra
 	if errors.As(err, &refusal) {
 		return t, refusal
 	}
-	s.log.Error("the engine failed", "error", err)
+	s.log.Error("the engine failed", "id", j.id, "error", err)
 	return t, &transcript.Error{
 		Status: http.StatusInternalServerError, Type: "server_error", Code: "engine_failed",
 		Message: "The engine failed at this transcription.",

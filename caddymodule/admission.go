@@ -74,13 +74,13 @@ func tooMany(code string, again time.Duration, format string, args ...any) *tran
 
 // admit lets a request in by its API key, where the site has any; leave is to be called when it has been
 // served. What is not let in has been answered.
-func (h *Handler) admit(w http.ResponseWriter, r *http.Request, pool *Pool) (leave func(), ok bool) {
+func (h *Handler) admit(w http.ResponseWriter, r *http.Request, pool *Pool, id string) (leave func(), ok bool) {
 	if h.keys == nil {
 		return func() {}, true
 	}
 	g := h.keys.of(r)
 	if g == nil {
-		h.refuseEntry(w, r, pool, "unauthorized", unauthorized(w, r))
+		h.refuseEntry(w, r, pool, id, "unauthorized", unauthorized(w, r))
 		return nil, false
 	}
 	if repl, has := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); has {
@@ -90,7 +90,7 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request, pool *Pool) (lea
 		return func() {}, true
 	}
 	if problem := pool.admissions.enter(g, time.Now()); problem != nil {
-		h.refuseEntry(w, r, pool, problem.Code, problem, zap.String("key", g.name))
+		h.refuseEntry(w, r, pool, id, problem.Code, problem, zap.String("key", g.name))
 		return nil, false
 	}
 	return func() { pool.admissions.leave(g) }, true
@@ -107,11 +107,10 @@ func unauthorized(w http.ResponseWriter, r *http.Request) *transcript.Error {
 	return problem
 }
 
-func (h *Handler) refuseEntry(w http.ResponseWriter, r *http.Request, pool *Pool, outcome string, problem *transcript.Error, fields ...zap.Field) {
-	id := requestID(r)
-	w.Header().Set("X-Request-Id", id)
+func (h *Handler) refuseEntry(w http.ResponseWriter, r *http.Request, pool *Pool, id, outcome string, problem *transcript.Error, fields ...zap.Field) {
+	logAccess(r.Context(), &access{pool: pool.name, id: id, outcome: outcome, code: problem.Code})
 	requestsTotal.WithLabelValues(pool.name, outcome).Inc()
 	refusalsTotal.WithLabelValues(pool.name, problem.Code).Inc()
-	pool.log().Debug("request refused", append(fields, zap.String("request", id), zap.Int("status", problem.Status), zap.String("code", problem.Code))...)
+	pool.log().Debug("request refused", append(fields, zap.String("request_id", id), zap.Int("status", problem.Status), zap.String("code", problem.Code))...)
 	h.refuse(w, r, nil, problem)
 }

@@ -32,6 +32,7 @@ func (t *transcription) finish(w http.ResponseWriter, r *http.Request, b *body, 
 	}
 	t.count(outcome)
 	t.remember(outcome, problem, s.Waited)
+	t.traceEnd(s, outcome)
 	if problem != nil {
 		t.countRefusal(problem)
 		t.logRefusal(problem, zap.String("backend", string(s.Backend)), zap.Int("attempts", s.Attempts), zap.Duration("waited", s.Waited))

@@ -50,11 +50,13 @@ func (t *transcription) try(ctx context.Context, a dispatcher.Attempt) scheduler
 	}
 	began := time.Now()
 	t.begun(a, b, began)
+	ctx, span := t.traceAttempt(ctx, a, b.config.Class, began)
 	var way way
 	outcome := t.attempt(ctx, a, b, kind, &way)
 	took := time.Since(began)
 	t.attempted(a, b, outcome, took)
 	t.story.attempted(a, outcome, took)
+	t.endAttempt(span, outcome)
 	t.logAttempt(a, b, outcome, took)
 	if ctx.Err() != nil && way.atWork() && !kind.FreesOnCancel() {
 		t.pool.sitOut(a.Predicted - took)
@@ -98,7 +100,7 @@ func (t *transcription) logAttempt(a dispatcher.Attempt, b *backend, outcome sch
 	case scheduler.Aborted, scheduler.ClientError:
 		log, message = t.pool.log().Info, "attempt ended"
 	}
-	log(message, zap.String("request", t.requestID), zap.String("backend", string(b.id)), zap.Int("attempt", a.Number),
+	log(message, zap.String("request_id", t.requestID), zap.String("backend", string(b.id)), zap.Int("attempt", a.Number),
 		zap.Stringer("result", outcome.Result), zap.String("detail", outcome.Detail), zap.Duration("took", took),
 		zap.Stringer("why", a.Reason), zap.Duration("predicted", a.Predicted))
 }
@@ -117,7 +119,8 @@ func (t *transcription) attempt(ctx context.Context, a dispatcher.Attempt, b *ba
 	if err != nil {
 		return scheduler.Outcome{Result: scheduler.Failed, Detail: "rendering the request: " + err.Error()}
 	}
-	req.Header.Set("X-Request-Id", t.requestID)
+	req.Header.Set(requestIDHeader, t.requestID)
+	propagate(ctx, req.Header)
 	began := time.Now()
 	resp, err := b.roundTrip(req, way) //nolint:bodyclose // Read closes it
 	var verdict upstream.Verdict
@@ -163,7 +166,7 @@ func (t *transcription) broken(ctx context.Context, b *backend, reached bool, er
 	case ctx.Err() != nil:
 		return scheduler.Outcome{Result: scheduler.Aborted}
 	case errors.As(err, &own):
-		t.pool.log().Error("an upload can't be read back", zap.String("request", t.requestID), zap.Error(own))
+		t.pool.log().Error("an upload can't be read back", zap.String("request_id", t.requestID), zap.Error(own))
 		t.refused(internalProblem("the upload could not be read back from where it was spooled"))
 		return scheduler.Outcome{Result: scheduler.ClientError, Detail: "spool: " + own.Error()} // not the backend's fault
 	}
@@ -173,7 +176,7 @@ func (t *transcription) broken(ctx context.Context, b *backend, reached bool, er
 	if outOfFiles(err) {
 		return t.withoutFiles()
 	}
-	t.pool.log().Debug("connection failed", zap.String("request", t.requestID), zap.String("backend", string(b.id)), zap.Error(err))
+	t.pool.log().Debug("connection failed", zap.String("request_id", t.requestID), zap.String("backend", string(b.id)), zap.Error(err))
 	return scheduler.Outcome{Result: scheduler.Died, Unreached: !reached, Detail: connectionFault(err)}
 }
 

@@ -150,11 +150,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !ours || r.Method == http.MethodOptions {
 		return next.ServeHTTP(w, r)
 	}
+	id := requestID(r)
+	w.Header().Set(requestIDHeader, id) // whatever becomes of it: it is what OpenAI's clients call request_id
 	// A reference of its own: a reload may clean the handler up under the request.
 	pool := loadPool(h.Pool)
 	defer pool.release()
 	if r.URL.Path != "/health" { // which tells nothing, to whoever balances load before this
-		leave, ok := h.admit(w, r, pool)
+		leave, ok := h.admit(w, r, pool, id)
 		if !ok {
 			return nil
 		}
@@ -171,7 +173,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		serveStatus(w)
 	default:
 		if d, takesAudio := dialects[r.URL.Path]; takesAudio {
-			h.serve(w, r, pool, d)
+			h.serve(w, r, pool, d, id)
 		} else {
 			h.serveModels(w, r, pool, model)
 		}

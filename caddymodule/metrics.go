@@ -101,7 +101,8 @@ func (t *transcription) count(outcome string) {
 
 // countRefusal counts what was answered. The words of backends are not ours, so their codes do not count.
 func (t *transcription) countRefusal(problem *transcript.Error) {
-	refusalsTotal.WithLabelValues(t.pool.name, t.codeOf(problem)).Inc()
+	t.code = t.codeOf(problem)
+	refusalsTotal.WithLabelValues(t.pool.name, t.code).Inc()
 }
 
 // measure tells how long the request took, and where its time went. It is called when all is over.
@@ -112,9 +113,11 @@ func (t *transcription) measure(ctx context.Context) {
 	}
 	t.story.over(t.outcome, "", 0, nil)
 	observe(ctx, requestSeconds.WithLabelValues(t.pool.name, t.outcome), end.Sub(t.arrived).Seconds())
-	for phase, took := range t.phases(end) {
+	phases := t.phases(end)
+	for phase, took := range phases {
 		observe(ctx, phaseSeconds.WithLabelValues(t.pool.name, phaseNames[phase]), took.Seconds())
 	}
+	logAccess(ctx, t.access(phases))
 }
 
 // observe adds the trace that it is an example of, where Caddy's tracing keeps one.

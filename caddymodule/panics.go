@@ -35,7 +35,7 @@ func (t *transcription) rescue(w http.ResponseWriter, r *http.Request) {
 	if value == http.ErrAbortHandler {
 		panic(value)
 	}
-	t.pool.log().Error("a request ended in a panic; please report this", append(panicFields(value), zap.String("request", t.requestID))...)
+	t.pool.log().Error("a request ended in a panic; please report this", append(panicFields(value), zap.String("request_id", t.requestID))...)
 	problem := internalProblem("the request ran into a bug of the proxy, whose log has more")
 	if t.replying.IsZero() {
 		t.replying = time.Now()
@@ -56,7 +56,7 @@ func (t *transcription) rescue(w http.ResponseWriter, r *http.Request) {
 // itself, of which backends are not to be blamed.
 func (t *transcription) crashed(backend scheduler.BackendID, value any) scheduler.Outcome {
 	t.pool.log().Error("an attempt ended in a panic; please report this",
-		append(panicFields(value), zap.String("request", t.requestID), zap.String("backend", string(backend)))...)
+		append(panicFields(value), zap.String("request_id", t.requestID), zap.String("backend", string(backend)))...)
 	const detail = "a bug of the proxy, whose log has more"
 	if t.crashes.Add(1) == 1 {
 		return scheduler.Outcome{Result: scheduler.Failed, Detail: detail}
@@ -74,7 +74,7 @@ type guardedWriter struct {
 
 func (g guardedWriter) guard(err *error) {
 	if value := recover(); value != nil {
-		g.t.pool.log().Error("writing a stream ended in a panic; please report this", append(panicFields(value), zap.String("request", g.t.requestID))...)
+		g.t.pool.log().Error("writing a stream ended in a panic; please report this", append(panicFields(value), zap.String("request_id", g.t.requestID))...)
 		*err = errPanicked
 	}
 }

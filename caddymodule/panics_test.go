@@ -139,7 +139,7 @@ func (p *proxy) failures(id scheduler.BackendID) int {
 // panicsTold is how many panics of clients' attempts are in the log.
 func (p *proxy) panicsTold() (n int) {
 	for line := range strings.Lines(p.log()) {
-		if strings.Contains(line, "an attempt ended in a panic") && !strings.Contains(line, `"request":"trial"`) {
+		if strings.Contains(line, "an attempt ended in a panic") && !strings.Contains(line, `"request_id":"trial"`) {
 			n++
 		}
 	}

@@ -134,7 +134,7 @@ func (t *transcription) logRefusal(problem *transcript.Error, fields ...zap.Fiel
 	if code == upstreamRefused {
 		param = ""
 	}
-	fields = append(fields, zap.String("request", t.requestID), zap.Int("status", problem.Status), zap.String("code", code))
+	fields = append(fields, zap.String("request_id", t.requestID), zap.Int("status", problem.Status), zap.String("code", code))
 	if problem.Status < 500 {
 		t.pool.log().Debug("request refused", append(fields, zap.String("param", param))...)
 		return
@@ -168,12 +168,12 @@ func (t *transcription) refuseUpload(w http.ResponseWriter, r *http.Request, b *
 		tellOutOfFiles(t.pool.log(), "storing an upload")
 		problem = noFiles()
 	case errors.As(err, &own):
-		t.pool.log().Error("an upload can't be spooled", zap.String("request", t.requestID), zap.Error(own))
+		t.pool.log().Error("an upload can't be spooled", zap.String("request_id", t.requestID), zap.Error(own))
 		if problem = transcript.Unavailable("spool_failed", queueFullRetry, "the upload could not be stored; try again later"); diskFull(own) {
 			problem.Code, problem.Message = "spool_full", "the disk for uploads is full; try again later"
 		}
 	default:
-		t.pool.log().Error("an upload can't be taken in", zap.String("request", t.requestID), zap.Error(fmt.Errorf("reading the form: %w", err)))
+		t.pool.log().Error("an upload can't be taken in", zap.String("request_id", t.requestID), zap.Error(fmt.Errorf("reading the form: %w", err)))
 	}
 	t.refuse(w, r, b, problem)
 }

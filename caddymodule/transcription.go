@@ -30,11 +30,13 @@ type transcription struct {
 	arrived   time.Time
 	uploaded  time.Duration // from arrival to the body's end
 	replying  time.Time     // since when an answer is written
-	outcome   string        // how it ended, once that is known
+	outcome   string        // how it ended, once that is known,
+	code      string        // and the error's that was answered, if one was
 	tenant    scheduler.Tenant
 	account   string // the tenant's name in metrics
 	course    course
 	story     *story // what is remembered of it; nil before it is in the queue
+	spans     spans
 	model     string // resolved; "" where the backends have no names for theirs
 	file      *spool // nil until the upload is taken in
 	request   upstream.Request
@@ -70,11 +72,11 @@ func (t *transcription) refused(problem *transcript.Error) { t.problem.Store(pro
 // serve takes a transcription in, has it done, and answers. In order: 1. what can be refused unread,
 // 2. the upload, 3. what it asks for, 4. the queue and the attempts, 5. the answer. A slow upload so
 // holds no slot.
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request, pool *Pool, d dialect) {
-	t := &transcription{handler: h, pool: pool, dialect: d, requestID: requestID(r), arrived: time.Now()}
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, pool *Pool, d dialect, id string) {
+	t := &transcription{handler: h, pool: pool, dialect: d, requestID: id, arrived: time.Now()}
 	defer t.measure(r.Context())
 	defer t.rescue(w, r)
-	w.Header().Set("X-Request-Id", t.requestID)
+	t.traceFrom(r.Context())
 
 	boundary, problem := t.precheck(r) // 1
 	if problem != nil {
@@ -126,6 +128,7 @@ func (t *transcription) run(ctx context.Context, job scheduler.Job) scheduler.Se
 	defer giveUp()
 	defer context.AfterFunc(t.pool.closing, giveUp)() // see finish
 	t.story = t.pool.memory.begin(t.requestID, job)
+	t.spans.wait()
 	if t.pool.hedges.Load() {
 		return t.runHedged(ctx, job)
 	}
@@ -313,9 +316,12 @@ func (t *transcription) cannot(param, what string) *transcript.Error {
 	return transcript.Invalid(param, "unsupported", "no backend can %s with the model %s", what, quoted(t.model))
 }
 
-// requestID is the client's own, or a new one.
+// requestIDHeader names a request from the client to the backend and in every log on the way.
+const requestIDHeader = "X-Request-Id"
+
+// requestID is the client's own where it is fit for headers and logs, else a new one.
 func requestID(r *http.Request) string {
-	id := r.Header.Get("X-Request-Id")
+	id := r.Header.Get(requestIDHeader)
 	if id == "" || len(id) > 128 || strings.ContainsFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return rand.Text()
 	}
