@@ -206,7 +206,7 @@ func statusOfPlacements(all []placement, name naming, to audience) []placementSt
 		p := &all[i]
 		shown := placementStatus{
 			At: p.At.Round(time.Millisecond), Model: p.Model, Audio: p.Audio, Backend: name(p.Backend), Class: p.Class, Reason: p.Reason.String(),
-			InWords: reasonWords[p.Reason], Number: p.Number, Queued: seconds(p.Queued), Predicted: seconds(p.Predicted), Took: seconds(p.Took),
+			InWords: p.Why, Number: p.Number, Queued: seconds(p.Queued), Predicted: seconds(p.Predicted), Took: seconds(p.Took),
 			Running: p.Running, Outcome: p.Outcome, Result: p.Result,
 		}
 		if to.operator {
