@@ -53,7 +53,7 @@ recordings: ## Get recordings with known words, to try and test with
 	@scripts/recordings.sh >/dev/null
 
 .PHONY: test-tools
-test-tools: ## Get what only the tests use: ffmpeg and the official OpenAI clients
+test-tools: ## Get what only the tests use: ffmpeg, a Chromium, axe and the official OpenAI clients
 	@scripts/test-tools.sh >/dev/null
 
 ##@ Checking
