@@ -20,6 +20,7 @@ func init() { caddy.RegisterModule(Admin{}) }
 //	GET  /whisper_pool/       a page that shows the pools and drains backends
 //	GET  /whisper_pool/pools  the same as JSON
 //	GET  /whisper_pool/explain?request_id=...
+//	GET  /whisper_pool/autoscale
 //	POST /whisper_pool/pools/{pool}/backends/{backend}/drain
 //	POST /whisper_pool/pools/{pool}/backends/{backend}/undrain
 //
@@ -54,11 +55,13 @@ func serveAdmin(w http.ResponseWriter, r *http.Request) error {
 		return servePools(w, r)
 	case len(parts) == 1 && parts[0] == explainPath:
 		return serveExplain(w, r)
+	case len(parts) == 1 && parts[0] == autoscalePath:
+		return serveAutoscale(w, r)
 	case len(parts) == 5 && parts[0] == "pools" && parts[2] == "backends" && (parts[4] == "drain" || parts[4] == "undrain"):
 		return serveDrain(w, r, parts[1], scheduler.BackendID(parts[3]), parts[4] == "drain")
 	}
 	return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf(
-		"there is no %s here; there are GET %[2]spools, GET %[2]sexplain?request_id=..., POST %[2]spools/{pool}/backends/{backend}/drain and .../undrain (a slash in a name is %%2F)",
+		"there is no %s here; there are GET %[2]spools, GET %[2]sexplain?request_id=..., GET %[2]sautoscale, POST %[2]spools/{pool}/backends/{backend}/drain and .../undrain (a slash in a name is %%2F)",
 		quoted(r.URL.Path), adminPath)}
 }
 

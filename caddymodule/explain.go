@@ -239,6 +239,19 @@ func nearest(l *look, job scheduler.Job) (some []scheduler.Prospect, more int) {
 	return some, len(all) - len(some)
 }
 
+// refusedSince counts the requests that never went to a backend and ended so since a moment, of those remembered.
+func (m *memory) refusedSince(moment time.Time, outcome string) (count int) {
+	m.mu.Lock()
+	stories := m.refused.newestFirst(refusedKept)
+	m.mu.Unlock()
+	for _, s := range stories { // they are over, so nothing changes any more
+		if s.ended.After(moment) && s.outcome == outcome {
+			count++
+		}
+	}
+	return count
+}
+
 // remember remembers how the request ended: all that came into the queue, and of the others those that were turned
 // away through no fault of their own.
 func (t *transcription) remember(outcome string, problem *transcript.Error, waited time.Duration) {

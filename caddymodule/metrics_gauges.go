@@ -83,6 +83,9 @@ func (p *Pool) collect(out chan<- prometheus.Metric) {
 		gauge(queueBandDepth, float64(s.QueuedIn[band]), name)
 	}
 	attributed := map[string]float64{"": s.Attributed[""]} // it is there without any backend
+	for class := range p.classes() {                       // also while there is none of it
+		attributed[class] = s.Attributed[class]
+	}
 	for _, b := range s.Backends {
 		attributed[b.Class] = s.Attributed[b.Class]
 	}

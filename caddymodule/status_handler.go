@@ -23,8 +23,8 @@ func parseStatusDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, 
 	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
 }
 
-// StatusHandler shows on a site how the pools do, to read only: GET /whisper_pool/ is a page, and GET
-// /whisper_pool/pools the same as JSON. All other paths, and other methods, go to the next handler.
+// StatusHandler shows on a site how the pools do, to read only: GET /whisper_pool/ is a page, GET
+// /whisper_pool/pools the same as JSON, and GET /whisper_pool/autoscale what whoever scales the pools goes by. All other paths, and other methods, go to the next handler.
 //
 // Whoever reaches the site sees it, so put an authentication handler before it where that is not everybody's business.
 // It tells the names of pools, backends, GPU classes and models, how much they have served, and how long recordings
@@ -70,6 +70,9 @@ func (h *StatusHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next c
 	case adminPath + "pools":
 		w.Header().Set("Cache-Control", "no-store")
 		writeJSON(w, http.StatusOK, statusOf(h.shown(), audience{addresses: h.Addresses}))
+	case adminPath + autoscalePath:
+		w.Header().Set("Cache-Control", "no-store")
+		writeJSON(w, http.StatusOK, autoscaleOf(h.shown()))
 	default:
 		return next.ServeHTTP(w, r)
 	}

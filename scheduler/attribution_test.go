@@ -55,6 +55,9 @@ func TestAttribution(t *testing.T) {
 				}
 			}
 			got := s.SnapshotAt(now)
+			if got.Unserved != got.Attributed[""] { // no backend here is without a class
+				t.Errorf("%v are unserved, %v are nobody's", got.Unserved, got.Attributed[""])
+			}
 			sum := 0.0
 			for class, n := range got.Attributed {
 				sum += n

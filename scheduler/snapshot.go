@@ -15,6 +15,7 @@ type Snapshot struct {
 	QueuedIn [bands]int // of them, by Priority
 	// Attributed are those of Queued that each GPU class is predicted to serve; "" has those that nobody can.
 	Attributed  map[string]float64
+	Unserved    float64       // the latter alone, without what backends that have no class are to serve
 	QueuedBytes int64         // their uploads
 	HeldBytes   int64         // uploads of all unsettled jobs, against Queue.MaxBytes
 	OldestWait  time.Duration // of the jobs that wait, since they came into the queue
@@ -95,8 +96,9 @@ func (s *Scheduler) Snapshot() Snapshot { return s.SnapshotAt(s.now) }
 func (s *Scheduler) SnapshotAt(now Instant) Snapshot {
 	out := Snapshot{
 		Now: now, Policy: s.policy.Name(), Queued: s.waiting, QueuedBytes: s.waitingBytes, HeldBytes: s.heldBytes,
-		Attributed: s.attributed(now), OldestWait: s.oldestWait(now), Running: len(s.attempts), Backends: make([]BackendSnapshot, 0, len(s.pool)),
+		OldestWait: s.oldestWait(now), Running: len(s.attempts), Backends: make([]BackendSnapshot, 0, len(s.pool)),
 	}
+	out.Attributed, out.Unserved = s.attributed(now)
 	for _, p := range []Priority{Default, Interactive, Batch} {
 		out.QueuedIn[p] = s.waitingIn[bandOf(p)]
 	}
