@@ -31,6 +31,13 @@ func queries(t *testing.T) map[string]string {
 	for where, r := range rules(t) {
 		all[where] = r.expr
 	}
+	for _, file := range []string{"../deploy/kubernetes/keda.yaml", "../deploy/kubernetes/hpa.yaml"} {
+		found := regexp.MustCompile(`(?mi)^ +(?:metrics)?query: '?(.*?)'?$`).FindStringSubmatch(read(t, file))
+		if found == nil {
+			t.Fatalf("%s has no query", file)
+		}
+		all[file] = found[1]
+	}
 	return all
 }
 

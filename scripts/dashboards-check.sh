@@ -27,13 +27,12 @@ trap 'exit 143' TERM
 prometheus=$(scripts/prometheus.sh)
 browser=$(scripts/browser.sh)
 page=$(scripts/dashboards-page.sh)
-node=$(scripts/test-tools.sh --node)/bin
 need curl curl ca-certificates
 need jq jq
+need python3 python3
 
-say "checking the rules"
-"$prometheus/promtool" check rules dashboards/rules/*.yml
-"$prometheus/promtool" test rules dashboards/rules/tests/*.yml
+say "checking rules and queries"
+WHISPERPOOL_PROMETHEUS=$prometheus go test ./dashboards/... >&2
 
 say "building the emulated backend"
 CGO_ENABLED=0 go build -o "$work/whisper-backend" ./cmd/whisper-backend
@@ -74,7 +73,7 @@ backends="" targets=""
 for name in t4-1 t4-2 a10g-1 h100-1; do
     read -r class port <<<"${cards[$name]}"
     start "$name" "$work/whisper-backend" --engine emulator --emulate-class "$class" --emulate-model large-v3 --emulate-model base \
-        --gpu-class "$class" --listen "127.0.0.1:$port" --slots 2 --speed-up 4 --queue 16
+        --gpu-class "$class" --listen "127.0.0.1:$port" --slots 2 --speed-up 2.5 --queue 16
     wait_for "http://127.0.0.1:$port/health" "$name"
     backends+="backend 127.0.0.1:$port $class {
         name $name
@@ -145,9 +144,9 @@ fault() {
 }
 
 say "loading it for $load_seconds s, and breaking t4-1 in between"
-load call-centre 4.5 lognormal:12,1,90 --header 'X-Priority: interactive' --header 'X-Tenant: call-centre' --seed 1
-load archive 1.5 lognormal:40,1,240 --header 'X-Priority: batch' --header 'X-Tenant: archive' --seed 2
-load captions 2.5 5,10,30 --header 'X-Tenant: captions' --model base --seed 3
+load call-centre 6 lognormal:12,1,90 --header 'X-Priority: interactive' --header 'X-Tenant: call-centre' --seed 1
+load archive 2 lognormal:40,1,240 --header 'X-Priority: batch' --header 'X-Tenant: archive' --seed 2
+load captions 3 5,10,30 --header 'X-Tenant: captions' --model base --seed 3
 load impatient 0.6 20 --header 'X-Deadline-Ms: 150' --seed 4
 load invalid 0.4 5 --field temperature=7 --seed 5
 sleep $((load_seconds * 35 / 100))
@@ -179,10 +178,9 @@ for rule in $(jq -r '.data.groups[].rules[] | select(.type == "recording") | .na
 done
 
 say "drawing the dashboards"
-cp dashboards/*.json "$work/"
 cp -r "$page/." "$work/page"
 cp dashboards/*.json "$work/page/"
-start page "$node/node" dashboards/draw/serve.mjs "$work/page" "$files"
+start page python3 -m http.server --bind 127.0.0.1 --directory "$work/page" "$files"
 wait_for "http://127.0.0.1:$files/" page
 
 # height DASHBOARD ABSENT: of the page in pixels, with all rows open but those that are absent.

@@ -94,7 +94,7 @@ function Dashboard({ dash, results, marks, report }) {
 // register does what Grafana does at its start; the ui package no longer exports the standard set.
 function register() {
   const properties = ['unit', 'min', 'max', 'decimals', 'displayName', 'color', 'thresholds', 'mappings', 'noValue', 'links', 'fieldMinMax', 'filterable'];
-  const custom = ['width', 'cellOptions', 'align', 'inspect', 'filterable', 'drawStyle', 'lineWidth', 'fillOpacity', 'gradientMode', 'lineInterpolation',
+  const custom = ['width', 'cellOptions', 'align', 'inspect', 'filterable', 'drawStyle', 'lineWidth', 'fillOpacity', 'gradientMode', 'lineInterpolation', 'lineStyle',
     'showPoints', 'pointSize', 'spanNulls', 'axisPlacement', 'axisLabel', 'scaleDistribution', 'stacking', 'thresholdsStyle', 'axisBorderShow',
     'axisColorMode', 'barAlignment', 'hideFrom', 'insertNulls', 'axisCenteredZero'];
   const entry = (id, path, isCustom) => ({

@@ -1,7 +1,8 @@
 // Draws the kinds of panels that our dashboards have, with the components that Grafana's panels are made of.
 import React from 'react';
 import {
-  createTheme, applyFieldOverrides, standardFieldConfigEditorRegistry, dateTime, reduceField, getFieldDisplayName, getDisplayProcessor, FieldType,
+  createTheme, applyFieldOverrides, standardFieldConfigEditorRegistry, dateTime, reduceField, getFieldDisplayName, getDisplayProcessor, getDisplayValueAlignmentFactors,
+  cacheFieldDisplayNames, FieldType,
 } from '@grafana/data';
 import { TimeSeries, BigValue, BarGauge } from '@grafana/ui';
 import { TableNG } from '@grafana/ui/unstable';
@@ -81,14 +82,16 @@ function Numbers({ frames, options, width, height }) {
 function Bars({ frames, options, width, height }) {
   const values = reduced(frames, options);
   const size = Math.min(options.maxVizHeight, height / values.length - 6);
+  const factors = getDisplayValueAlignmentFactors(values.map(({ value }) => ({ display: value })));
   const most = Math.max(...values.map(({ value }) => value.numeric));
   return <div>{values.map(({ value, field, display }, i) => <div key={i} style={{ marginBottom: 6 }}>
     <BarGauge value={value} field={{ ...field.config, min: 0, max: most }} display={display} width={width} height={size} theme={theme}
-      orientation={options.orientation} displayMode={options.displayMode} showUnfilled={options.showUnfilled} />
+      alignmentFactors={factors} orientation={options.orientation} displayMode={options.displayMode} showUnfilled={options.showUnfilled} />
   </div>)}</div>;
 }
 
 function Rows({ frames, options, fieldConfig, width, height }) {
+  cacheFieldDisplayNames(frames);
   return <TableNG data={frames[0]} width={width} height={height} timeRange={range} cellHeight={options.cellHeight} noHeader={!options.showHeader}
     fieldConfig={fieldConfig} structureRev={1} />;
 }

@@ -22,7 +22,6 @@ func (b board) now() []panel {
 		query{`max by (device) (whisperpool_backend_info{$})`, "{{device}}"})
 	for _, named := range []panel{state, device} {
 		named.object["options"].(object)["textMode"] = "name"
-		named.object["options"].(object)["graphMode"] = "none"
 	}
 	return []panel{
 		state, device,
@@ -44,7 +43,7 @@ func (b board) doing() []panel {
 	return []panel{
 		states,
 		b.graph(8, 7, "Jobs that run, and slots", "Running at the slots all the time: it is full. Below while jobs wait: others finish them first, or it lacks their model.",
-			looks{unit: "short", steps: true, least: 0, decimal: 0},
+			looks{unit: "short", steps: true, least: 0, decimal: 0, dashed: "slots"},
 			query{`sum(whisperpool_backend_outstanding{$})`, "running"}, query{`max(whisperpool_backend_slots{$})`, "slots"}),
 		b.graph(8, 7, "Attempts by how they ended", "failed and died are its own; client_error is the client's mistake, aborted a client that left.",
 			looks{unit: "ops", stack: true, least: 0, colors: map[string]string{"success": "green", "failed": "red", "died": "dark-red", "busy": "orange", "loading": "blue", "aborted": "text", "client_error": "purple"}},
@@ -89,7 +88,7 @@ func (b board) direct() []panel {
 		return []query{{q("0.5"), "half take less"}, {q("0.95"), "95 % take less"}}
 	}
 	return []panel{
-		b.graph(8, 7, "Its slots and its own queue", "A queue of its own beside ours: somebody else sends to it, too.", looks{unit: "short", steps: true, least: 0, decimal: 0},
+		b.graph(8, 7, "Its slots and its own queue", "A queue of its own beside ours: somebody else sends to it, too.", looks{unit: "short", steps: true, least: 0, decimal: 0, dashed: "slots"},
 			query{`sum(whisper_backend_busy` + own + `})`, "busy"}, query{`sum(whisper_backend_slots` + own + `})`, "slots"}, query{`sum(whisper_backend_queued` + own + `})`, "queued there"}),
 		b.graph(8, 7, "Jobs in a slot", "How long successful jobs held a slot, without transport.", looks{unit: "s", least: 0}, quantiles("whisper_backend_inference_seconds")...),
 		b.graph(8, 7, "Requests by how they ended there", "All clients of it, not only this proxy.", looks{unit: "reqps", least: 0, stack: true, colors: map[string]string{"ok": "green", "failed": "red", "invalid": "blue", "client_gone": "text", "queue_full": "orange"}},
@@ -101,7 +100,7 @@ func (b board) direct() []panel {
 			query{rate("whisper_backend_windows_total"), "windows"}, query{rate("whisper_backend_tokens_total") + " / 100", "hundreds of tokens"}),
 		b.graph(8, 7, "Work done twice or for nothing", "Windows decoded again at a higher temperature, short clips done again, jobs stopped. Many fallbacks: noise, or a wrong language.", looks{unit: "ops", least: 0},
 			query{rate("whisper_backend_fallbacks_total"), "fallbacks"}, query{rate("whisper_backend_second_passes_total"), "second passes"}, query{rate("whisper_backend_aborts_total"), "stopped"}),
-		b.graph(8, 7, "Memory of the device", "Near its total a slot or a model may not fit any more: fewer slots, or a quantised model.", looks{unit: "bytes", least: 0},
+		b.graph(8, 7, "Memory of the device", "Near its total a slot or a model may not fit any more: fewer slots, or a quantised model.", looks{unit: "bytes", least: 0, dashed: "total"},
 			query{`sum(whisper_backend_device_memory_total_bytes` + own + `}) - sum(whisper_backend_device_memory_free_bytes` + own + `})`, "used"},
 			query{`sum(whisper_backend_device_memory_total_bytes` + own + `})`, "total"}),
 		b.graph(8, 7, "Models in memory", "1: loaded. Models that come and go cost loading time: raise --memory-max or give them to different backends.", looks{unit: "short", steps: true, least: 0, decimal: 0},

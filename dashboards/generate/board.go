@@ -46,36 +46,41 @@ func (b board) object() object {
 	}
 }
 
-// lay places the panels from left to right, in lines as high as the highest of each.
+// lay places each panel as high as it can be, and there as far left.
 func (r row) lay(y int, id *int) (out []object, end int) {
-	place := func(o object, x, w, h int) object {
+	place := func(o object, x, y, w, h int) object {
 		o["id"], o["gridPos"] = *id, object{"x": x, "y": y, "w": w, "h": h}
 		*id++
 		return o
 	}
 	var heading object
 	if r.title != "" {
-		heading = place(object{"type": "row", "title": r.title, "collapsed": r.collapsed, "panels": []object{}}, 0, columns, 1)
+		heading = place(object{"type": "row", "title": r.title, "collapsed": r.collapsed, "panels": []object{}}, 0, y, columns, 1)
+		out = append(out, heading)
 		y++
 	}
+	var taken [columns]int // down to where each column is
+	for x := range taken {
+		taken[x] = y
+	}
 	var inside []object
-	x, high := 0, 0
 	for _, p := range r.panels {
-		if x+p.width > columns {
-			x, y, high = 0, y+high, 0
+		at, top := 0, slices.Max(taken[:])
+		for x := range columns - p.width + 1 {
+			if high := slices.Max(taken[x : x+p.width]); high < top {
+				at, top = x, high
+			}
 		}
-		inside = append(inside, place(p.object, x, p.width, p.height))
-		x, high = x+p.width, max(high, p.height)
+		inside = append(inside, place(p.object, at, top, p.width, p.height))
+		for x := at; x < at+p.width; x++ {
+			taken[x] = top + p.height
+		}
 	}
-	end = y + high
-	switch {
-	case r.collapsed:
+	if r.collapsed {
 		heading["panels"] = inside
-		return []object{heading}, heading["gridPos"].(object)["y"].(int) + 1
-	case heading != nil:
-		return append([]object{heading}, inside...), end
+		return out, y
 	}
-	return inside, end
+	return append(out, inside...), slices.Max(taken[:])
 }
 
 // links lead to the other dashboards, with the choices that were made here.

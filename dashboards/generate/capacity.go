@@ -83,9 +83,11 @@ func (b board) keep() []panel {
 
 func (b board) soon() []panel {
 	return []panel{
-		b.graph(12, 8, "Work and slots, by class", "Jobs that run there or are predicted to be served there, against the usable slots. This is what scales: see docs/dashboards.md on KEDA.",
-			looks{unit: "short", least: 0},
-			query{work, "work for {{class}}"}, query{`sum by (class) (` + usable + `)`, "slots of {{class}}"}),
+		b.graph(12, 8, "Work and slots, by class", "Jobs that run there or are predicted to be served there, against the usable slots. Work for none: nobody serves it now, or backends have no class. This is what scales: docs/dashboards.md, Autoscaling.",
+			looks{unit: "short", least: 0, dashed: "slots"},
+			query{`sum by (class) (whisperpool_backend_outstanding{$, class!=""} or whisperpool_queue_attributed{$, class!=""})`, "work for {{class}}"},
+			query{`sum by (class) (` + usable + `)`, "slots of {{class}}"},
+			query{`sum(whisperpool_queue_attributed{$, class=""})`, "work for none"}),
 		b.graph(12, 8, "Queue gone in, by class", "What waits for the class, over what it finishes a second at full slots. Above queue max_wait (4m) requests are turned away.",
 			looks{unit: "s", least: 0, line: []float64{240}},
 			query{`sum by (class) (whisperpool_queue_attributed{$}) / (` + drainRate + ` > 0)`, "{{class}}"}),

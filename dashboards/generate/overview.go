@@ -95,7 +95,7 @@ func (b board) waiting() []panel {
 			query{quantile("0.95", "whisperpool_queue_seconds", "", ""), "95 % wait less"},
 			query{`max(whisperpool_queue_oldest_seconds{$})`, "oldest now"}),
 		b.graph(8, 8, "Jobs that run, and slots there are", "Where running stays below the slots while jobs wait, somebody is left out: look for a breaker or a model that few serve.",
-			looks{unit: "short", least: 0, steps: true},
+			looks{unit: "short", least: 0, steps: true, dashed: "slots"},
 			query{`sum(whisperpool_backend_outstanding{$})`, "running"},
 			query{`sum(whisperpool_backend_slots{$} * (whisperpool_backend_up{$} > 0))`, "usable slots"},
 			query{`sum(whisperpool_queue_depth{$})`, "waiting"}),

@@ -18,7 +18,8 @@ type looks struct {
 	decimal any
 	colors  map[string]string // of series, by name
 	links   []object
-	right   bool // the legend beside the picture, as a table
+	dashed  string // a regular expression: series that are drawn so
+	right   bool   // the legend beside the picture, as a table
 	calcs   []string
 }
 
@@ -115,6 +116,14 @@ func (look looks) overrides() []object {
 			"properties": []object{{"id": "color", "value": object{"mode": "fixed", "fixedColor": look.colors[name]}}},
 		})
 	}
+	if look.dashed != "" {
+		out = append(out, object{
+			"matcher": object{"id": "byRegexp", "options": "/" + look.dashed + "/"},
+			"properties": []object{
+				{"id": "custom.lineStyle", "value": object{"fill": "dash", "dash": []int{8, 6}}}, {"id": "custom.fillOpacity", "value": 0},
+			},
+		})
+	}
 	return out
 }
 
@@ -126,6 +135,9 @@ func (b board) graph(width, height int, title, description string, look looks, q
 		"pointSize": 5, "spanNulls": false, "axisPlacement": "auto", "axisLabel": "", "scaleDistribution": object{"type": "linear"},
 		"stacking": object{"mode": "none", "group": "A"}, "thresholdsStyle": object{"mode": "off"}, "axisBorderShow": false, "axisColorMode": "text",
 		"barAlignment": 0, "hideFrom": object{"legend": false, "tooltip": false, "viz": false}, "insertNulls": false, "axisCenteredZero": false,
+	}
+	if len(queries) > 1 { // filled lines over each other are mud
+		draw["fillOpacity"] = 0
 	}
 	if look.stack || look.percent {
 		draw["fillOpacity"], draw["lineWidth"], draw["stacking"] = 60, 0, object{"mode": "normal", "group": "A"}
@@ -164,7 +176,7 @@ func (b board) number(width, height int, title, description string, look looks, 
 	p.object["fieldConfig"] = object{"defaults": defaults, "overrides": look.overrides()}
 	p.object["options"] = object{
 		"reduceOptions": object{"values": false, "calcs": []string{"lastNotNull"}, "fields": ""}, "orientation": "auto", "textMode": "auto",
-		"wideLayout": true, "colorMode": "value", "graphMode": "area", "justifyMode": "auto", "showPercentChange": false, "percentChangeColorMode": "standard",
+		"wideLayout": true, "colorMode": "value", "graphMode": "none", "justifyMode": "auto", "showPercentChange": false, "percentChangeColorMode": "standard",
 	}
 	return p
 }
@@ -173,7 +185,7 @@ func (b board) number(width, height int, title, description string, look looks, 
 func (b board) bars(width, height int, title, description string, look looks, queries ...query) panel {
 	p := b.panel("bargauge", width, height, title, description, queries)
 	defaults := look.defaults()
-	defaults["color"] = object{"mode": "palette-classic-by-name"}
+	defaults["color"] = object{"mode": "fixed", "fixedColor": "blue"}
 	p.object["fieldConfig"] = object{"defaults": defaults, "overrides": look.overrides()}
 	p.object["options"] = object{
 		"reduceOptions": object{"values": false, "calcs": []string{"lastNotNull"}, "fields": ""}, "orientation": "horizontal", "displayMode": "basic",
