@@ -1,14 +1,20 @@
 package caddymodule
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/whisperpool/whisperpool/dispatcher"
 	"github.com/whisperpool/whisperpool/scheduler"
 )
 
@@ -207,19 +213,62 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// BenchmarkStatus is what a look costs, the scheduler's part apart, which is BenchmarkWork.
+// TestStatusDirective: what is written wrong is told with its place.
+func TestStatusDirective(t *testing.T) {
+	for text, want := range map[string]string{
+		"whisper_pool_status a a":                            "pool a is given twice, at Caddyfile:2",
+		"whisper_pool_status {\n\t\taddresses maybe\n\t}":    "addresses on|off",
+		"whisper_pool_status {\n\t\tdrain on\n\t}":           "has no option drain; it has addresses",
+		"whisper_pool_status \"two words\"":                  "use up to 128 printable characters",
+		"whisper_pool_status @any one two {\n\taddresses\n}": "addresses on|off",
+	} {
+		_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(":80 {\n\t@any path /*\n\t"+text+"\n}\n"), map[string]any{"filename": "Caddyfile"})
+		if err == nil || !strings.Contains(strings.ReplaceAll(err.Error(), "Caddyfile:3", "Caddyfile:2"), want) {
+			t.Errorf("%s: %v, want %q in it", text, err, want)
+		}
+	}
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(":80 {\n\twhisper_pool_status /whisper_pool/* one two {\n\t\taddresses on\n\t}\n}\n"), nil)
+	if err != nil || !strings.Contains(string(config), `"addresses":true,"handler":"whisper_pool_status","pools":["one","two"]`) {
+		t.Errorf("%v: %s", err, config)
+	}
+}
+
+// BenchmarkStatus is what a look at a hundred backends costs that work on 400 jobs, with 600 that wait.
 func BenchmarkStatus(b *testing.B) {
 	p := newPool("bench")
-	defer p.Destruct()
 	var config scheduler.Config
 	for i := range 100 {
-		config.Backends = append(config.Backends, scheduler.Backend{ID: scheduler.BackendID(fmt.Sprintf("backend-%d", i)), Class: "T4", Slots: 4, Models: []string{"base"}})
+		config.Backends = append(config.Backends, scheduler.Backend{ID: scheduler.BackendID(fmt.Sprintf("backend-%d", i)), Class: "T4", Slots: 4,
+			Models: []string{"base"}, Prior: scheduler.Law{PerSecond: time.Millisecond}})
 	}
 	if err := p.dispatcher.Configure(config); err != nil {
 		b.Fatal(err)
 	}
+	ctx, cancel := context.WithCancel(b.Context())
+	var all sync.WaitGroup
+	for range 1000 {
+		all.Go(func() {
+			p.dispatcher.Run(ctx, scheduler.Job{Model: "base", AudioSeconds: 10}, func(ctx context.Context, _ dispatcher.Attempt) scheduler.Outcome {
+				<-ctx.Done()
+				return scheduler.Outcome{Result: scheduler.Aborted}
+			})
+		})
+	}
+	for s := p.dispatcher.Snapshot(); s.Running+s.Queued < 1000; s = p.dispatcher.Snapshot() {
+		runtime.Gosched()
+	}
+	text, err := json.Marshal(p.status(forOperators))
+	if err != nil {
+		b.Fatal(err)
+	}
 	b.ReportAllocs()
 	for b.Loop() {
-		_ = json.NewEncoder(io.Discard).Encode(p.status(forOperators))
+		_, _ = json.Marshal(p.status(forOperators))
+	}
+	b.ReportMetric(float64(len(text)), "B/document")
+	cancel()
+	all.Wait()
+	if err := p.Destruct(); err != nil {
+		b.Fatal(err)
 	}
 }

@@ -6,6 +6,7 @@
 const every = 1000, hiddenEvery = 15000, answerMax = 10000, manySlots = 8;
 const states = { up: "good", down: "bad", open: "bad" }; // the others are neither
 const byID = id => document.getElementById(id);
+const news = []; // of states that changed, for screen readers
 let drains = false;
 
 function make(tag, className, ...children) {
@@ -101,7 +102,7 @@ function makePool(pool) {
 		policy: make("small"), usable: make("small"), waitingShown: make("small"),
 		running: tile("Running"), queued: tile("Waiting"), oldest: tile("Longest wait"), served: tile("Served a minute"),
 		backends: make("ul", "backends"),
-		waiting: makeTable("What waits in " + pool.name, ["", "Model", "Audio", "Priority", "Has waited", "Starts in", "Done in", "Where"]),
+		waiting: makeTable("What waits in " + pool.name, ["Place", "Model", "Audio", "Priority", "Has waited", "Starts in", "Done in", "Where"]),
 		waitingNone: make("p", "none", "Nothing waits."),
 		placements: makeTable("Last placements in " + pool.name,
 			["At", "Backend", "Why there", "Model", "Audio", "Waited", "Took", "Predicted", "Outcome"].concat(drains ? ["Request"] : [])),
@@ -110,7 +111,7 @@ function makePool(pool) {
 	const title = make("h2", "", pool.name + " ", ui.policy);
 	const section = make("section", "",
 		title,
-		make("dl", "tiles", ui.running.e, ui.queued.e, ui.oldest.e, ui.served.e),
+		make("dl", "tiles", ui.running.e, ui.queued.e, ui.served.e, ui.oldest.e),
 		make("h3", "", "Backends ", ui.usable), ui.backends,
 		make("h3", "", "Queue ", ui.waitingShown), ui.waiting.box, ui.waitingNone,
 		make("h3", "", "Last placements"), ui.placements.box, ui.placementsNone);
@@ -163,12 +164,12 @@ function showBackend(e, b) {
 	write(ui.state, b.state);
 	write(ui.why, b.why ? b.why + (b.reopens_in ? "; tried again in " + time(b.reopens_in) : "") : "");
 	ui.why.hidden = !b.why;
-	if (ui.last && ui.last !== b.state) tell(b.id + " is " + b.state + (b.why ? ": " + b.why : ""));
+	if (ui.last && ui.last !== b.state) news.push(b.id + " is " + b.state + (b.why ? ": " + b.why : ""));
 	ui.last = b.state;
 	const cells = Math.max(b.slots, b.jobs.length);
 	mark(ui.slots, cells > manySlots ? "slots many" : "slots");
 	fit(ui.slots, cells, () => make("li", "idle", make("i"), make("span", "", "idle")));
-	for (let i = 0; i < cells; i++) showSlot(ui.slots.children[i], b.jobs[i]);
+	for (let i = 0; i < cells; i++) showSlot(ui.slots.children[i], b.jobs[i], b.models && b.models.length === 1);
 	const speeds = b.speeds.map(s => s.model + ": 10 s of audio in " + (s.ten_seconds < 1 ? s.ten_seconds.toFixed(2) + " s" : time(s.ten_seconds)) +
 		(s.observations ? "" : " (expected)"));
 	write(ui.numbers, speeds.concat("served " + number(b.served) + (b.failed ? ", failed " + number(b.failed) : "")).join(" · "));
@@ -181,7 +182,8 @@ function showBackend(e, b) {
 	}
 }
 
-function showSlot(cell, job) {
+// oneModel: the backend has no other, so that its name says nothing.
+function showSlot(cell, job, oneModel) {
 	const [bar, text] = cell.children;
 	if (!job) {
 		mark(cell, "idle");
@@ -193,10 +195,11 @@ function showSlot(cell, job) {
 	const late = job.predicted > 0 && job.for > job.predicted;
 	mark(cell, late ? "busy late" : "busy");
 	bar.style.width = job.predicted > 0 ? Math.min(100, 100 * job.for / job.predicted).toFixed(0) + "%" : "100%";
-	const what = (job.trial ? "trial" : job.model + ", " + time(job.audio)) + (job.hedge ? ", second start" : job.number > 1 ? ", attempt " + job.number : "");
+	const what = (job.trial ? "trial" : time(job.audio)) + (job.hedge ? ", second start" : job.number > 1 ? ", attempt " + job.number : "");
 	const words = what + ": " + time(job.for) + (job.predicted > 0 ? " of " + time(job.predicted) : "");
-	write(text, words);
-	set(cell, "title", words);
+	write(text, oneModel || !job.model ? words : job.model + ", " + words);
+	set(cell, "title", "Recording of " + time(job.audio) + " with " + (job.model || "the default model") + ", runs for " + time(job.for) +
+		(job.predicted > 0 ? ", predicted " + time(job.predicted) : ""));
 }
 
 function showWaiting(cells, w, i) {
@@ -223,8 +226,6 @@ function showRequest(cell, id) {
 	cell.replaceChildren(link);
 }
 
-function tell(text) { byID("news").textContent = text; }
-
 function trouble(text) {
 	const e = byID("trouble");
 	write(e, text);
@@ -249,7 +250,9 @@ async function drain(pool, backend, ui) {
 
 function show(status) {
 	drains = status.drains;
+	news.length = 0;
 	keyed(byID("pools"), status.pools, p => p.name, makePool, showPool);
+	if (news.length) byID("news").textContent = news.join(". ");
 	const out = status.pools.flatMap(p => p.backends).filter(b => states[b.state] === "bad").length;
 	write(byID("link"), status.pools.length ? "live" : "no pool is configured");
 	document.title = (out ? out + " out of use - " : "") + "whisperpool";
