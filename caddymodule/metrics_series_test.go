@@ -218,6 +218,11 @@ func TestBreakerMetrics(t *testing.T) {
 	m := newMetered(t, fmt.Sprintf("backend %s {\n\tname bad\n}\nbackend %s {\n\tname good\n}\nretry_budget 100%%\npolicy round_robin\nbreaker {\n\tfailures 2\n}\n", bad.address(), good.address()))
 	m.ready(2)
 	before := m.scrape()
+	for _, verdict := range []string{`cause="failures_running",class="",pool="default",upstream="bad",verdict="opened"`, `cause="",class="",pool="default",upstream="bad",verdict="closed"`} {
+		if _, there := before["whisperpool_breaker_transitions_total{"+verdict+"}"]; !there {
+			t.Errorf("%s does not begin at zero, so that the first would be no rise", verdict)
+		}
+	}
 	for range 4 {
 		if r := m.post(transcriptions, wav(1), "model=base"); r.status != http.StatusOK {
 			t.Fatalf("status %d: %s", r.status, r.body)

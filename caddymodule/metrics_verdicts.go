@@ -62,6 +62,7 @@ func (v *verdicts) configured(now scheduler.Instant, backends []scheduler.Backen
 		for _, c := range scheduler.Causes {
 			transitionsTotal.WithLabelValues(v.pool, string(b.ID), b.Class, scheduler.Opened.String(), c.String())
 		}
+		transitionsTotal.WithLabelValues(v.pool, string(b.ID), b.Class, scheduler.Closed.String(), "")
 	}
 	v.clear(now, classes)
 	v.classes = classes
