@@ -13,6 +13,7 @@ export WHISPERPOOL_RECORDINGS='$(./recordings.sh)'
 export WHISPERPOOL_WHISPER_SERVER='$prefix/bin/whisper-server'
 export WHISPERPOOL_OPENAI_PYTHON='$(./test-tools.sh)/bin/python'
 export WHISPERPOOL_OPENAI_NODE='$(./test-tools.sh --node)'
+export WHISPERPOOL_PROMETHEUS='$(./prometheus.sh)'
 export WHISPERPOOL_BROWSER='$(./browser.sh)'
 export WHISPERPOOL_AXE='$(./test-tools.sh --axe)'
 # Several whisper.cpp share these cores: a thread that waits must sleep, not spin.
