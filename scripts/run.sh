@@ -129,6 +129,7 @@ cat <<END
 The pool is up; logs are in $logs/. Try:
   curl -F file=@${files[0]} -F model=base $url/v1/audio/transcriptions
   curl $url/v1/models
+  bin/whisperpool top, or http://localhost:2019/whisper_pool/ in a browser
 Ctrl-C stops it.
 END
 wait "${pids[@]}"

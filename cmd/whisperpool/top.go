@@ -193,7 +193,7 @@ func watchStatus(ctx context.Context, source *statusSource, in, out *os.File) er
 			lines[0] = pen.bad("no answer: " + err.Error())
 		}
 		width, height, err := term.GetSize(int(out.Fd())) //nolint:gosec // descriptors are small
-		if err != nil || width == 0 || height == 0 { // it does not know
+		if err != nil || width == 0 || height == 0 {      // it does not know
 			width, height = 80, 24
 		}
 		if _, err := io.WriteString(out, homeScreen+fitLines(lines, width, height)+clearBelow); err != nil {

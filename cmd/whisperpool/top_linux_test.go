@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,16 +49,15 @@ func openTerminal(t *testing.T) (terminal, keyboard *os.File) {
 // is pressed.
 func TestTopInATerminal(t *testing.T) {
 	terminal, keyboard := openTerminal(t)
-	asked := make(chan int, 100)
-	n := 0
+	asked := make(chan bool, 1000)
+	var times atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n++
-		if n == 2 {
+		if times.Add(1) == 2 {
 			http.Error(w, "away", http.StatusBadGateway)
 		} else {
 			adminEndpoint(w, r)
 		}
-		asked <- n
+		asked <- true
 	}))
 	defer server.Close()
 	before, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
