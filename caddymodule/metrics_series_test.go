@@ -223,6 +223,11 @@ func TestBreakerMetrics(t *testing.T) {
 			t.Errorf("%s does not begin at zero, so that the first would be no rise", verdict)
 		}
 	}
+	for _, reason := range []scheduler.SettleReason{scheduler.QueueFull, scheduler.TenantFull, scheduler.WaitTooLong, scheduler.DeadlinePassed, scheduler.NoBackend} {
+		if _, there := before[`whisperpool_refusals_total{code="`+reason.String()+`",pool="default"}`]; !there {
+			t.Errorf("refusals of %s do not begin at zero", reason)
+		}
+	}
 	eventually(t, "that it was left alone is counted", func() bool { // a trial may hold its slot, so that a request goes to the other
 		if r := m.post(transcriptions, wav(1), "model=base"); r.status != http.StatusOK {
 			t.Fatalf("status %d: %s", r.status, r.body)

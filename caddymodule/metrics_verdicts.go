@@ -43,6 +43,9 @@ func (v *verdicts) configured(now scheduler.Instant, backends []scheduler.Backen
 		for _, r := range scheduler.SettleReasons {
 			requestsTotal.WithLabelValues(v.pool, r.String())
 		}
+		for _, code := range []string{"queue_full", "tenant_full", "wait_too_long", "deadline_passed", "no_backend", "upstream_failed", "poison"} {
+			refusalsTotal.WithLabelValues(v.pool, code)
+		}
 		for _, r := range []scheduler.Result{scheduler.Failed, scheduler.Died, scheduler.Busy, scheduler.Loading} {
 			retriesTotal.WithLabelValues(v.pool, r.String())
 		}
