@@ -78,6 +78,14 @@ fuzz: ## Every fuzz target for a minute each; findings stay as seeds (FUZZTIME=1
 faults: whisperpool ## Break backends behind a real proxy, and what clients saw (SHORT=1: under five minutes; PEERS=1: Caddy and HAProxy, too; RUN=REGEX)
 	@PEERS="$(PEERS)" scripts/faults.sh $(if $(SHORT),-short) $(if $(RUN),-run '$(RUN)')
 
+.PHONY: dashboards-check
+dashboards-check: whisperpool ## Draw the Grafana dashboards from a real Prometheus, an emulated pool, load and a fault; fail on an empty panel (STAY=1: stay up then)
+	@STAY="$(STAY)" scripts/dashboards-check.sh
+
+.PHONY: dashboards
+dashboards: ## Write dashboards/*.json again, after a change to dashboards/generate
+	@go run ./dashboards/generate
+
 .PHONY: conformance
 conformance: build model recordings test-tools ## whisper-backend beside whisper.cpp's own server: the same requests, and each difference with its reason; all of what `make test` does in part
 	@$(LIBWHISPER_ENV); $(TEST_ENV); export WHISPERPOOL_CONFORMANCE=whole; \

@@ -189,13 +189,13 @@ height() {
         if .title | test($absent) then -1 else ([.panels[].gridPos | .y + .h] | max) - .gridPos.y - 1 end] | (add // 0) + $closed | . * 38 + 60' "dashboards/$1.json"
 }
 
-# draw PICTURE DASHBOARD PROMETHEUS ABSENT [PARAMETERS]: leaves a picture, and fails unless the page says that all is there. Rows whose
-# titles match ABSENT are left out.
+# draw PICTURE DASHBOARD PROMETHEUS ABSENT [PARAMETERS [HEIGHT]]: leaves a picture, and fails unless the page says that all is there. Rows
+# whose titles match ABSENT are left out; HEIGHT pixels are seen, without it all.
 draw() {
     local title
     title=$(timeout 120 "$browser" --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
         --disable-component-update --disable-sync --hide-scrollbars --user-data-dir="$work/profile" --virtual-time-budget=40000 \
-        --window-size="1424,$(height "$2" "$4")" --screenshot="$PWD/$out/$1.png" --dump-dom \
+        --window-size="1424,${6:-$(height "$2" "$4")}" --screenshot="$PWD/$out/$1.png" --dump-dom \
         "http://127.0.0.1:$files/?dash=$2.json&prom=http://$3&secs=$((load_seconds * 9 / 10))&end=$end&absent=$4${5:-}" 2>"$out/browser.log" |
         sed -n 's:.*<title>\([^<]*\)<.*:\1:p')
     say "  $1: $title"
@@ -203,6 +203,7 @@ draw() {
     case $title in *annotations=0*) say "  $1: no breaker opened" && failed=1 ;; esac
 }
 draw overview whisperpool-overview "$prom" DCGM
+draw overview-top whisperpool-overview "$prom" DCGM '' 730 # for README.md
 draw backend whisperpool-backend "$prom" DCGM '&var-upstream=t4-1'
 draw capacity whisperpool-capacity "$prom" DCGM
 # Without the rules, and with native histograms alone.

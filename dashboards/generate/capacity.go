@@ -1,5 +1,7 @@
 package main
 
+import "strings"
+
 func capacity() board {
 	b := board{
 		uid: "whisperpool-capacity", title: "whisperpool / Capacity and cost",
@@ -48,7 +50,7 @@ func (b board) fullness() []panel {
 			looks{unit: "percentunit", decimal: 0, line: []float64{.8, 1.5}}, query{`sum(` + work + `) / sum(` + usable + `)`, "work"}),
 		b.number(4, 4, "Queue gone in", "Jobs that wait, over what the usable backends finish a second at full slots (mean of 15 minutes).",
 			looks{unit: "s", line: []float64{60, 240}}, query{`sum(whisperpool_queue_attributed{$}) / sum(` + drainRate + `)`, "drain"}),
-		b.number(4, 4, "Slot time that became answers", "Weighed by speed: 100 % is all cards busy with work that succeeded. Low while jobs wait: breakers, failed attempts, or models that few serve.",
+		b.number(4, 4, "Useful slot time", "Slot time that became answers, weighed by speed: 100 % is all cards busy with work that succeeded. Low while jobs wait: breakers, failed attempts, or models that few serve.",
 			looks{unit: "percentunit", decimal: 0}, query{efficiency, "efficiency"}),
 	}
 }
@@ -57,16 +59,16 @@ func (b board) keep() []panel {
 	by := "(class)"
 	return []panel{
 		b.table(24, 6, "GPU classes", "One row a class. Audio per GPU second is what a card brings as it is loaded now, per busy second what it could bring. A class with little of either for its price does not earn its keep.",
-			column{name: "Class", label: "class", width: 130},
-			column{name: "Backends", expr: `count by ` + by + ` (max by (pool, upstream, class) (whisperpool_backend_up{$}))`, digits: 0},
-			column{name: "Usable", expr: `sum by ` + by + ` (max by (pool, upstream, class) (whisperpool_backend_up{$}))`, digits: 0},
-			column{name: "Slots", expr: `sum by ` + by + ` (` + usable + `)`, digits: 0},
-			column{name: "Audio s/s", expr: `sum by ` + by + ` ` + audio, digits: 1},
-			column{name: "Share of audio", expr: `sum by ` + by + ` ` + audio + ` / scalar(sum` + audio + `)`, unit: "percentunit", digits: 0},
-			column{name: "Busy", expr: `avg by ` + by + ` (` + busy + `)`, unit: "percentunit", digits: 0},
-			column{name: "Audio per GPU s", expr: `sum by ` + by + ` ` + audio + ` / count by ` + by + ` (max by (pool, upstream, class) (whisperpool_backend_up{$}))`, digits: 1},
-			column{name: "Per busy GPU s", expr: `sum by ` + by + ` ` + audio + ` / sum by ` + by + ` (` + busy + `)`, digits: 1},
-			column{name: "Waiting for it", expr: `sum by ` + by + ` (whisperpool_queue_attributed{$})`, digits: 1},
+			column{name: "Class", label: "class", width: 110},
+			column{name: "Backends", expr: `count by ` + by + ` (max by (pool, upstream, class) (whisperpool_backend_up{$}))`, digits: 0, width: 110},
+			column{name: "Usable", expr: `sum by ` + by + ` (max by (pool, upstream, class) (whisperpool_backend_up{$}))`, digits: 0, width: 110},
+			column{name: "Slots", expr: `sum by ` + by + ` (` + usable + `)`, digits: 0, width: 110},
+			column{name: "Audio s/s", expr: `sum by ` + by + ` ` + audio, digits: 1, width: 145},
+			column{name: "Share of audio", expr: `sum by ` + by + ` ` + audio + ` / scalar(sum` + audio + `)`, unit: "percentunit", digits: 0, width: 145},
+			column{name: "Busy", expr: `avg by ` + by + ` (` + busy + `)`, unit: "percentunit", digits: 0, width: 145},
+			column{name: "Audio per GPU s", expr: `sum by ` + by + ` ` + audio + ` / count by ` + by + ` (max by (pool, upstream, class) (whisperpool_backend_up{$}))`, digits: 1, width: 145},
+			column{name: "Per busy GPU s", expr: `sum by ` + by + ` ` + audio + ` / sum by ` + by + ` (` + busy + `)`, digits: 1, width: 145},
+			column{name: "Waiting for it", expr: `sum by ` + by + ` (whisperpool_queue_attributed{$, class!=""})`, digits: 1},
 		),
 		b.graph(12, 8, "Audio per GPU second, by class", "Seconds of audio a second for each backend of the class, idle or not.", looks{unit: "none", least: 0},
 			query{`sum by (class) ` + audio + ` / count by (class) (max by (pool, upstream, class) (whisperpool_backend_up{$}))`, "{{class}}"}),
@@ -92,8 +94,8 @@ func (b board) soon() []panel {
 			looks{unit: "s", least: 0, line: []float64{240}},
 			query{`sum by (class) (whisperpool_queue_attributed{$}) / (` + drainRate + ` > 0)`, "{{class}}"}),
 		b.graph(12, 8, "Slots in use, by class", "100 %: every slot is taken. A class that is never above half may be one card smaller.", looks{unit: "percentunit", least: 0, most: 1},
-			query{`sum by (class) (whisperpool_backend_outstanding{$}) / (sum by (class) (` + usable + `) > 0)`, "{{class}}"}),
-		b.graph(12, 8, "Waiting beside slot time that became answers", "Weighed by speed, beside the share of time in which jobs waited. Waiting with a low share: something keeps cards from the work.",
+			query{`sum by (class) (avg_over_time(whisperpool_backend_outstanding{$}[$__rate_interval])) / (sum by (class) (` + usable + `) > 0)`, "{{class}}"}),
+		b.graph(12, 8, "Waiting beside useful slot time", "Slot time that became answers, weighed by speed, beside the share of time in which jobs waited. Waiting with a low share: something keeps cards from the work.",
 			looks{unit: "percentunit", least: 0},
 			query{efficiency, "became answers"},
 			query{ofPools(`max(avg_over_time((whisperpool_queue_depth{$} > bool 0)[$__rate_interval:]))`), "time in which jobs waited"}),
@@ -111,8 +113,9 @@ func (b board) tenants() []panel {
 func (b board) cost() []panel {
 	price := `max by (class) (whisperpool:gpu_hour:price)`
 	backends := `count by (class) (max by (pool, upstream, class) (whisperpool_backend_up{$}))`
+	audio := strings.ReplaceAll(audio, "$__rate_interval", "15m") // a card that is idle for a minute is no news
 	return []panel{
-		b.graph(12, 8, "Price of an hour of audio, by class", "The prices of prices.yml for the class's backends, over the audio that they transcribe; idle cards cost, too.", looks{unit: "none", least: 0, decimal: 3},
+		b.graph(12, 8, "Price of an hour of audio, by class", "The prices of prices.yml for the class's backends, over the audio that they transcribed in 15 minutes; idle cards cost, too.", looks{unit: "none", least: 0, decimal: 3},
 			query{`(` + backends + ` * on (class) ` + price + `) / (sum by (class) ` + audio + ` > 0)`, "{{class}}"}),
 		b.graph(12, 8, "Share of audio over share of price, by class", "Above 1 the class brings more than it costs, beside the others.", looks{unit: "none", least: 0},
 			query{`(sum by (class) ` + audio + ` / scalar(sum` + audio + `)) / on (class) ((` + backends + ` * on (class) ` + price + `) / scalar(sum(` + backends + ` * on (class) ` + price + `)))`, "{{class}}"}),
