@@ -51,7 +51,7 @@ type variable struct {
 	Name, Label, Type, AllValue string
 	Datasource                  datasource
 	Query                       json.RawMessage
-	Current                     map[string]any
+	Current                     struct{ Text, Value []string }
 	Refresh                     int
 	Multi, IncludeAll           bool
 }
@@ -142,7 +142,8 @@ func lintVariables(t *testing.T, d dashboard) {
 	var names []string
 	for _, v := range d.Templating.List {
 		names = append(names, v.Name)
-		if v.Label == "" || len(v.Current) > 0 {
+		all := slices.Equal(v.Current.Value, []string{"$__all"}) && slices.Equal(v.Current.Text, []string{"All"})
+		if v.Label == "" || all != v.IncludeAll || len(v.Current.Value) > 1 {
 			t.Errorf("%s: the variable %s has the label %q and the value %v", d.file, v.Name, v.Label, v.Current)
 		}
 		switch {

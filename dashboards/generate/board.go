@@ -96,10 +96,10 @@ func (b board) links() []object {
 
 const runbook = "https://github.com/whisperpool/whisperpool/blob/main/docs/runbook.md"
 
-// everywhere are the variables of every dashboard. None has a current value, which would be of whoever exported it.
+// everywhere are the variables of every dashboard. None has a current value but All, since it would be that of whoever exported it.
 func everywhere() []object {
 	return []object{
-		{"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "current": object{}, "hide": 0, "includeAll": false, "multi": false, "options": []object{}, "refresh": 1, "regex": ""},
+		{"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "hide": 0, "includeAll": false, "multi": false, "options": []object{}, "refresh": 1, "regex": ""},
 		choice("job", "Job", `whisperpool_build_info`, true),
 		choice("instance", "Instance", `whisperpool_build_info{job=~"$job"}`, true),
 		choice("pool", "Pool", `whisperpool_queue_depth{job=~"$job", instance=~"$instance"}`, true),
@@ -111,11 +111,11 @@ func choice(name, label, series string, many bool) object {
 	query := "label_values(" + series + ", " + name + ")"
 	o := object{
 		"type": "query", "name": name, "label": label, "datasource": datasource, "definition": query,
-		"query":   object{"query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery", "qryType": 1},
-		"current": object{}, "hide": 0, "options": []object{}, "refresh": 2, "regex": "", "sort": 1, "multi": many, "includeAll": many,
+		"query": object{"query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery", "qryType": 1},
+		"hide":  0, "options": []object{}, "refresh": 2, "regex": "", "sort": 1, "multi": many, "includeAll": many,
 	}
 	if many {
-		o["allValue"] = ".+"
+		o["allValue"], o["current"] = ".+", object{"selected": true, "text": []string{"All"}, "value": []string{"$__all"}}
 	}
 	return o
 }

@@ -59,7 +59,7 @@ func (b board) table(width, height int, title, description string, columns ...co
 		"thresholds": object{"mode": "absolute", "steps": []object{{"color": "text", "value": nil}}},
 		"custom":     object{"align": "auto", "cellOptions": object{"type": "auto"}, "inspect": false, "filterable": false},
 	}}
-	p.object["options"] = object{"showHeader": true, "cellHeight": "sm", "sortBy": []object{}, "footer": object{"show": false, "reducer": []string{"sum"}, "fields": "", "countRows": false}}
+	p.object["options"] = object{"frameIndex": 0, "showHeader": true, "cellHeight": "sm", "sortBy": []object{}, "footer": object{"show": false, "reducer": []string{"sum"}, "fields": "", "countRows": false}}
 	return p
 }
 
