@@ -1,6 +1,7 @@
 package dashboards_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -32,11 +33,13 @@ func queries(t *testing.T) map[string]string {
 		all[where] = r.expr
 	}
 	for _, file := range []string{"../deploy/kubernetes/keda.yaml", "../deploy/kubernetes/hpa.yaml"} {
-		found := regexp.MustCompile(`(?mi)^ +(?:metrics)?query: '?(.*?)'?$`).FindStringSubmatch(read(t, file))
+		found := regexp.MustCompile(`(?mi)^ +(?:metrics)?query: '?(.*?)'?$`).FindAllStringSubmatch(read(t, file), -1)
 		if found == nil {
 			t.Fatalf("%s has no query", file)
 		}
-		all[file] = found[1]
+		for i, query := range found {
+			all[fmt.Sprint(file, ", ", i)] = query[1]
+		}
 	}
 	return all
 }

@@ -225,3 +225,25 @@ func TestCardsJoin(t *testing.T) {
 	}
 	promtoolSays(t, "test", "rules", path)
 }
+
+// TestDocumentedScraping: Prometheus takes what docs/dashboards.md shows.
+func TestDocumentedScraping(t *testing.T) {
+	promtool(t)
+	block := regexp.MustCompile("(?s)```yaml\n(scrape_configs:.*?)```").FindStringSubmatch(read(t, "../docs/dashboards.md"))
+	if block == nil {
+		t.Fatal("docs/dashboards.md shows no scrape_configs")
+	}
+	folder, err := filepath.Abs("rules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(t.TempDir(), "key")
+	path := filepath.Join(t.TempDir(), "prometheus.yml")
+	config := strings.NewReplacer("/etc/prometheus/rules", folder, "/etc/prometheus/whisper-key", key).Replace(block[1])
+	for file, text := range map[string]string{key: "secret", path: config} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	promtoolSays(t, "check", "config", path)
+}

@@ -3,7 +3,6 @@ package main
 import (
 	"maps"
 	"slices"
-	"strconv"
 )
 
 // column is one of a table: a label, or the value of a query.
@@ -85,5 +84,3 @@ func mapped(colors map[string]string) []object {
 func step(color string, at any) object { return object{"color": color, "value": at} }
 
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
-
-func quoted(s string) string { return strconv.Quote(s) }
