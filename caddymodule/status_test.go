@@ -233,7 +233,8 @@ func TestStatusDirective(t *testing.T) {
 	}
 }
 
-// BenchmarkStatus is what a look at a hundred backends costs that work on 400 jobs, with 600 that wait.
+// BenchmarkStatus is what a look at a hundred backends costs that work on two jobs each, as many as they are given
+// before they have answered any, with 800 that wait.
 func BenchmarkStatus(b *testing.B) {
 	p := newPool("bench")
 	var config scheduler.Config

@@ -154,7 +154,7 @@ func TestStatusPageInABrowser(t *testing.T) {
 	b.open(proxy.site + "/whisper_pool/")
 	b.until("the site shows the backends", "document.querySelectorAll('.backends > li').length === 6")
 	b.accessible("on a site")
-	if text := eval[string](b, "document.body.innerText"); strings.Contains(text, "127.0.0.1") || !strings.Contains(text, "backend 6") {
+	if text := eval[string](b, "document.body.outerHTML"); strings.Contains(text, "127.0.0.1") || !strings.Contains(text, "backend 6") {
 		t.Errorf("the site tells addresses:\n%s", text)
 	}
 	if n := eval[int](b, "document.querySelectorAll('button').length"); n != 0 {
@@ -174,6 +174,9 @@ func numbersMove(b *browser) {
 	bar := card("h100") + ".querySelector('.busy i')"
 	b.until("a job is well under way", bar+" && parseInt("+bar+".style.width) > 30")
 	b.until("a placement has its reason in words", "document.querySelector('td.words').textContent.length > 10")
+	if !eval[bool](b, "fetch(document.querySelector('td.request a').href).then(r => r.ok)") {
+		b.t.Error("a placement's request is not explained")
+	}
 	b.until("a curve is drawn", "document.querySelectorAll('polyline')[0].points.length > 1")
 }
 

@@ -223,6 +223,8 @@ function showRequest(cell, id) {
 	}
 	const link = make("a", "", id);
 	link.href = "explain?request_id=" + encodeURIComponent(id);
+	link.title = id;
+	mark(cell, "request");
 	cell.replaceChildren(link);
 }
 
