@@ -67,8 +67,8 @@ func (s *story) log(to zapcore.ObjectEncoder, by scheduler.AttemptID) error {
 		to.AddFloat64("audio_s", s.job.AudioSeconds)
 	}
 	to.AddInt("attempts", len(s.attempts)+s.leftOut)
-	if len(s.attempts) == 0 {
-		return addList(to, "backends", s.found, logProspect)
+	if err := addList(to, "backends", s.found, logProspect); err != nil || len(s.attempts) == 0 {
+		return err
 	}
 	told := s.attempts[len(s.attempts)-1]
 	var failed []*chapter

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"os"
@@ -50,6 +51,24 @@ type accessLine struct {
 // loggedSite is a site with Caddy's access log in a file.
 func loggedSite(url, pool, file string) string {
 	return strings.Replace(site(url, pool), "{\n", fmt.Sprintf("{\n\tlog {\n\t\toutput file %s\n\t}\n", file), 1)
+}
+
+// keysOf are the names of all fields of a JSON value.
+func keysOf(value json.RawMessage) map[string]bool {
+	keys := map[string]bool{}
+	var fields map[string]json.RawMessage
+	var list []json.RawMessage
+	if json.Unmarshal(value, &fields) == nil {
+		for key, inner := range fields {
+			keys[key] = true
+			maps.Copy(keys, keysOf(inner))
+		}
+	} else if json.Unmarshal(value, &list) == nil {
+		for _, inner := range list {
+			maps.Copy(keys, keysOf(inner))
+		}
+	}
+	return keys
 }
 
 // logged waits for the access log's line of a request.
@@ -104,6 +123,15 @@ func TestAccessLog(t *testing.T) {
 	if len(got.Candidates) == 0 || got.Candidates[0].Backend != got.Backend || math.Abs(got.Candidates[0].Service-got.Predicted) > .2 ||
 		len(got.Absent) != 1 || got.Absent[0].Backend != "c" || got.Absent[0].Why != "does not serve the model" {
 		t.Errorf("candidates: %s", object)
+	}
+	documented, err := os.ReadFile("../docs/logs.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key := range keysOf(json.RawMessage(object)) {
+		if !strings.Contains(string(documented), "`"+key+"`") {
+			t.Errorf("docs/logs.md does not tell what %s is", key)
+		}
 	}
 	// The phases are rounded to a tenth each, and Caddy's duration is longer by what it does before and after.
 	if sum := *got.Upload + got.Queue + got.Failed + got.Service + got.Reply; sum > 1000*line.Duration+.5 || sum <= 0 {

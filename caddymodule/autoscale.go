@@ -32,7 +32,7 @@ type poolScale struct {
 	Running    int                   `json:"running"`
 	Queued     int                   `json:"queued"`
 	Unserved   float64               `json:"unserved"`    // of the queued, those that no backend can serve now
-	TurnedAway int                   `json:"turned_away"` // requests of the last minute that no backend could serve; 250 at most
+	TurnedAway int                   `json:"turned_away"` // requests of the last minute that no backend could serve, of those remembered
 	OldestWait float64               `json:"oldest_wait_s"`
 	Slots      int                   `json:"slots"`      // of the ready backends
 	Saturation float64               `json:"saturation"` // work / slots; without slots as if there was one
@@ -65,8 +65,8 @@ func autoscaleOf(some []*Pool) autoscale {
 func (p *Pool) scale() poolScale {
 	s := p.dispatcher.Snapshot()
 	out := poolScale{
-		Work: s.Running + s.Queued, Running: s.Running, Queued: s.Queued, Unserved: s.Unserved, OldestWait: s.OldestWait.Seconds(),
-		TurnedAway: p.memory.refusedSince(time.Now().Add(-turnedAwayFor), scheduler.NoBackend.String()), Backends: len(s.Backends), Classes: map[string]classScale{},
+		Work: s.Running + s.Queued, Running: s.Running, Queued: s.Queued, Unserved: s.Unserved, OldestWait: inSeconds(s.OldestWait),
+		TurnedAway: p.memory.endedSince(time.Now().Add(-turnedAwayFor), scheduler.NoBackend.String()), Backends: len(s.Backends), Classes: map[string]classScale{},
 	}
 	slots := map[string]int{} // of all backends of the class
 	for class, configured := range p.classes() {
@@ -96,6 +96,7 @@ func (p *Pool) scale() poolScale {
 		if c.Backends > 0 {
 			c.SlotsPerBackend = float64(slots[key]) / float64(c.Backends)
 		}
+		c.Queued = math.Round(1000*c.Queued) / 1000
 		c.Work = float64(c.Running) + c.Queued
 		c.Wanted = int(math.Ceil(c.Work / (c.SlotsPerBackend * utilisation)))
 		out.Classes[key] = c

@@ -11,7 +11,7 @@ import (
 
 // TestDocumentedConfigurations: what the documentation shows as a Caddyfile is one, for this version of Caddy.
 func TestDocumentedConfigurations(t *testing.T) {
-	for _, file := range []string{"../docs/security.md", "../docs/caddyfile.md", "../docs/status.md"} {
+	for _, file := range []string{"../docs/security.md", "../docs/caddyfile.md", "../docs/logs.md", "../docs/autoscaling.md", "../docs/status.md"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

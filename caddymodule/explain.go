@@ -12,7 +12,7 @@ import (
 )
 
 // What a pool remembers of its last requests, to tell why each went where it went. All of it is bounded: a story
-// takes some 2 KiB, and with as many attempts as are kept some 12.
+// takes some 2 KiB, and with as many attempts as are kept some 10.
 const (
 	placedKept   = 1000 // requests that went to a backend, or wait again after that
 	refusedKept  = 250  // requests that never did; they are apart, since many may be refused at once
@@ -82,10 +82,10 @@ type story struct {
 	leftOut  int    // attempts between the first ones and the last
 	outcome  string // "" until it is over
 	ended    time.Time
-	waited   time.Duration // in the queue, when it is over
-	code     string        // of the error that it was answered with; "" for none
-	found    []scheduler.Prospect
-	foundNot int // backends that found leaves out
+	waited   time.Duration        // in the queue, when it is over
+	code     string               // of the error that it was answered with; "" for none
+	found    []scheduler.Prospect // what the backends were when it was turned away
+	foundNot int                  // backends that found leaves out
 }
 
 // chapter is one attempt.
@@ -239,15 +239,17 @@ func nearest(l *look, job scheduler.Job) (some []scheduler.Prospect, more int) {
 	return some, len(all) - len(some)
 }
 
-// refusedSince counts the requests that never went to a backend and ended so since a moment, of those remembered.
-func (m *memory) refusedSince(moment time.Time, outcome string) (count int) {
+// endedSince counts the requests that ended so since a moment, of those remembered.
+func (m *memory) endedSince(moment time.Time, outcome string) (count int) {
 	m.mu.Lock()
-	stories := m.refused.newestFirst(refusedKept)
+	stories := append(m.refused.newestFirst(refusedKept), m.placed.newestFirst(placedKept)...)
 	m.mu.Unlock()
-	for _, s := range stories { // they are over, so nothing changes any more
-		if s.ended.After(moment) && s.outcome == outcome {
+	for _, s := range stories {
+		s.mu.Lock()
+		if s.outcome == outcome && s.ended.After(moment) {
 			count++
 		}
+		s.mu.Unlock()
 	}
 	return count
 }
@@ -264,16 +266,10 @@ func (t *transcription) remember(outcome string, problem *transcript.Error, wait
 	switch {
 	case t.story == nil && turnedAway:
 		t.story = t.pool.memory.begin(t.requestID, scheduler.Job{})
-	case turnedAway && t.story.unplaced():
+	case turnedAway:
 		found = t.pool.look(t.story.job, refusedLookFor)
 	}
 	t.story.over(outcome, code, waited, found)
-}
-
-func (s *story) unplaced() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.attempts) == 0
 }
 
 // placement is one of the last placements of a pool, for whoever shows them.

@@ -272,13 +272,17 @@ func TestStoriesInWords(t *testing.T) {
 	explored.absent = []absence{{"t4-1", "its health check fails"}, {"t4-2", "drained by an operator"}}
 	for want, s := range map[string]*story{
 		"Waited 3.2 s for h100-1, which was predicted to finish in 5.1 s; a10g-2 was idle but would have taken 12.4 s. Then went to h100-1: " +
-			"it would be done there first, in 1.9 s; h100-2 would have taken 2.5 s, the first 500 ms of it until it is free. It took 2.0 s, 105 % of what was predicted.": {attempts: []*chapter{waited}, outcome: "served"},
-		"Went to h100-1 at once: its speed was to be learned, at a guess in 1.9 s. It has run for 2.0 s. Before that h100-1: died (connection reset) after 2.0 s. " +
+			"it would be done there first (predicted 1.9 s; on h100-2 2.5 s, with 500 ms until it is free). It took 2.0 s, 105 % of what was predicted.": {attempts: []*chapter{waited}, outcome: "served"},
+		"Went to h100-1 at once: its speed was to be learned (at a guess in 1.9 s). It has run for 2.0 s. Before that h100-1: died (connection reset) after 2.0 s. " +
 			"t4-1 could not take it: its health check fails. t4-2 could not take it: drained by an operator.": {attempts: []*chapter{failed, explored}},
 		"Not served (wait_too_long) after it had waited 4m0s: h100-1 was busy for 5.0 s, and would then have taken 1.9 s; t4-1 could not take it (its health check fails).": {
 			outcome: "wait_too_long", waited: 4 * time.Minute, found: []scheduler.Prospect{
 				{Backend: "h100-1", FreeIn: second(5), Predicted: second(1.9)}, {Backend: "t4-1", Lacks: "its health check fails"},
 			}},
+		"Went to h100-1 at once: it was idle, and waiting for another would not have been worth it (predicted 1.9 s; on h100-2 2.5 s, with 500 ms " +
+			"until it is free). That ended as died (connection reset) after 2.0 s, and the request as no_backend. When it was given up: h100-1 could not take it (left alone).": {
+			attempts: []*chapter{failed}, outcome: "no_backend", found: []scheduler.Prospect{{Backend: "h100-1", Lacks: "left alone"}},
+		},
 		"Not served (queue_full).": {outcome: "queue_full"},
 	} {
 		if got := s.inWords(now); got != want {

@@ -11,7 +11,7 @@ import (
 // reasonWords are the reasons of placements, as what is said of the backend that was chosen.
 var reasonWords = map[scheduler.Reason]string{
 	scheduler.Best:     "it would be done there first",
-	scheduler.Near:     "it was idle, and would be done hardly later than the best",
+	scheduler.Near:     "it was idle, and waiting for another would not have been worth it",
 	scheduler.Explore:  "its speed was to be learned",
 	scheduler.Starving: "it was idle, and the request had waited for far longer than predicted",
 	scheduler.OnlyOne:  "nobody else could take it",
@@ -39,25 +39,23 @@ func brief(d time.Duration) string {
 // why says why the attempt went where it went, and what would have been next.
 func (c *chapter) why() string {
 	words := reasonWords[c.Reason]
-	if c.Reason == scheduler.Hedging {
+	if c.Reason == scheduler.Hedging || c.Predicted == 0 {
 		return words
 	}
-	switch {
-	case c.Predicted > 0 && (c.Reason == scheduler.Explore || len(c.considered.Candidates) == 0 || !c.considered.Candidates[0].Known):
-		words += ", at a guess in " + brief(c.Predicted)
-	case c.Predicted > 0:
-		words += ", in " + brief(c.Predicted)
+	some := c.considered.Candidates
+	if c.Reason == scheduler.Explore || len(some) > 0 && !some[0].Known {
+		words += " (at a guess in " + brief(c.Predicted)
+	} else {
+		words += " (predicted " + brief(c.Predicted)
 	}
-	if len(c.considered.Candidates) < 2 {
-		return words
-	}
-	if next := &c.considered.Candidates[1]; next.Known && next.Predicted > 0 {
-		words += fmt.Sprintf("; %s would have taken %s", next.Backend, brief(next.FreeIn+next.Predicted))
+	if len(some) > 1 && some[1].Known && some[1].Predicted > 0 {
+		next := &some[1]
+		words += fmt.Sprintf("; on %s %s", next.Backend, brief(next.FreeIn+next.Predicted))
 		if next.FreeIn > 0 {
-			words += fmt.Sprintf(", the first %s of it until it is free", brief(next.FreeIn))
+			words += fmt.Sprintf(", with %s until it is free", brief(next.FreeIn))
 		}
 	}
-	return words
+	return words + ")"
 }
 
 // inWords tells the story in a few sentences. Requires: mu is held.
@@ -86,6 +84,11 @@ func (s *story) inWords(now time.Time) string {
 	if len(s.attempts) > 1 {
 		b.WriteString(".")
 	}
+	if len(s.found) > 0 {
+		b.WriteString(" When it was given up")
+		s.foundInWords(&b)
+		return b.String()
+	}
 	for i, a := range last.absent {
 		if i == 3 {
 			fmt.Fprintf(&b, " %d others could not take it either.", len(last.absent)-i+last.absentNot)
@@ -110,6 +113,8 @@ func (c *chapter) begin() string {
 			brief(c.Waited), d.For, brief(d.In), d.Idle, brief(d.IdleIn), c.Backend)
 	case c.Waited >= 50*time.Millisecond:
 		return fmt.Sprintf("Waited %s until a slot was free, then went to %s", brief(c.Waited), c.Backend)
+	case c.Number > 1:
+		return fmt.Sprintf("Went to %s as attempt %d", c.Backend, c.Number)
 	}
 	return fmt.Sprintf("Went to %s at once", c.Backend)
 }
@@ -155,16 +160,21 @@ func (s *story) unplacedInWords(now time.Time) string {
 	if s.waited > 0 {
 		fmt.Fprintf(&b, " after it had waited %s", brief(s.waited))
 	}
+	s.foundInWords(&b)
+	return b.String()
+}
+
+// foundInWords says what the backends were when the request was turned away. Requires: mu is held.
+func (s *story) foundInWords(b *strings.Builder) {
 	for i, p := range s.found {
 		if i == 3 {
-			fmt.Fprintf(&b, "; and %d more", len(s.found)-i+s.foundNot)
+			fmt.Fprintf(b, "; and %d more", len(s.found)-i+s.foundNot)
 			break
 		}
 		b.WriteString([]string{": ", "; ", "; "}[i])
-		fmt.Fprintf(&b, "%s %s", p.Backend, prospectInWords(p))
+		fmt.Fprintf(b, "%s %s", p.Backend, prospectInWords(p))
 	}
 	b.WriteString(".")
-	return b.String()
 }
 
 // prospectInWords says what a backend would have been for a job.
