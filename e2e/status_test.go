@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -141,6 +142,7 @@ func TestStatusPageInABrowser(t *testing.T) {
 	b.look("dark", 1280, 1000)
 	killedTurnsRed(b, proxy, processes)
 	b.accessible("with a backend that is down")
+	top(t, proxy)
 	b.keep("status-desktop-dark")
 	b.look("light", 1280, 1540) // all of it
 	b.keep("status-desktop-light")
@@ -221,6 +223,20 @@ func killedTurnsRed(b *browser, proxy statusProxy, processes map[string]*process
 		}
 	}
 	b.t.Errorf("none of %d killed backends was red within %v", victims, redWithin)
+}
+
+// top is the same in a terminal, or here in none.
+func top(t *testing.T, proxy statusProxy) {
+	t.Helper()
+	out, err := exec.Command(binary(t, "whisperpool"), "top", "--address", proxy.admin).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, want := range []string{"default  least_outstanding", "h100", "victim-1", "large-v3", "it had the least to do"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("whisperpool top: no %q in\n%s", want, out)
+		}
+	}
 }
 
 // drainsFromElsewhere opens a web page of another origin that does what it can to drain a backend.

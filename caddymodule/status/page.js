@@ -132,7 +132,7 @@ function showPool(section, pool) {
 	curve(ui.queued, h.queued.concat(pool.queued).slice(-120), 1);
 	curve(ui.served, h.served, 1);
 	write(ui.usable, pool.backends.filter(b => b.usable).length + " of " + pool.backends.length + " can be used");
-	keyed(ui.backends, pool.backends, b => b.id, b => makeBackend(pool, b), (e, b) => showBackend(e, b));
+	keyed(ui.backends, pool.backends, b => [b.id, b.class, b.address].join("\n"), b => makeBackend(pool, b), (e, b) => showBackend(e, b));
 	write(ui.waitingShown, pool.queued > pool.waiting.length ? "the first " + pool.waiting.length + " of " + number(pool.queued) : "");
 	fillTable(ui.waiting, ui.waitingNone, pool.waiting, 8, showWaiting);
 	fillTable(ui.placements, ui.placementsNone, pool.placements, drains ? 10 : 9, showPlacement);
