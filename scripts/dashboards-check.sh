@@ -126,7 +126,9 @@ scrape_configs:
   static_configs:$targets
 YAML
 sed '/^rule_files/d' "$work/prometheus.yml" >"$work/native.yml"
-"$prometheus/promtool" check config "$work/prometheus.yml" >/dev/null
+# Prometheus 2.40 to 3.7 has a flag for native histograms, and from 3.8 an option in their place.
+sed 's/evaluation_interval: 2s/&, scrape_native_histograms: true/' "$work/native.yml" >"$work/option.yml"
+if "$prometheus/promtool" check config "$work/option.yml" >/dev/null 2>&1; then mv "$work/option.yml" "$work/native.yml"; fi
 start prometheus "$prometheus/prometheus" --config.file "$work/prometheus.yml" --storage.tsdb.path "$work/tsdb" --web.listen-address "$prom"
 wait_for "http://$prom/-/ready" prometheus
 start prometheus-native "$prometheus/prometheus" --config.file "$work/native.yml" --storage.tsdb.path "$work/native" \
