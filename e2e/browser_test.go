@@ -55,16 +55,16 @@ func startBrowser(t *testing.T) *browser {
 		stop()
 	})
 	_, err := chromedp.Run(ctx, chromedp.Func(func(ctx context.Context, page *chromedp.Target) error {
-		listen(&listeners, listening, page, runtime.ExceptionThrown, func(e runtime.EventExceptionThrown) {
+		listen(listening, &listeners, page, runtime.ExceptionThrown, func(e runtime.EventExceptionThrown) {
 			b.complain("exception: %s %+v", e.ExceptionDetails.Text, e.ExceptionDetails.Exception)
 		})
-		listen(&listeners, listening, page, runtime.ConsoleAPICalled, func(e runtime.EventConsoleAPICalled) {
+		listen(listening, &listeners, page, runtime.ConsoleAPICalled, func(e runtime.EventConsoleAPICalled) {
 			b.complain("console.%s: %+v", e.Type, e.Args)
 		})
-		listen(&listeners, listening, page, cdplog.EntryAdded, func(e cdplog.EventEntryAdded) {
+		listen(listening, &listeners, page, cdplog.EntryAdded, func(e cdplog.EventEntryAdded) {
 			b.complain("%s: %s %s", e.Entry.Level, e.Entry.Text, e.Entry.URL)
 		})
-		listen(&listeners, listening, page, network.RequestWillBeSent, func(e network.EventRequestWillBeSent) {
+		listen(listening, &listeners, page, network.RequestWillBeSent, func(e network.EventRequestWillBeSent) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.fetched = append(b.fetched, e.Request.URL)
@@ -84,7 +84,7 @@ func startBrowser(t *testing.T) *browser {
 	return b
 }
 
-func listen[E any](all *sync.WaitGroup, ctx context.Context, page *chromedp.Target, kind cdp.Event[E], heard func(E)) {
+func listen[E any](ctx context.Context, all *sync.WaitGroup, page *chromedp.Target, kind cdp.Event[E], heard func(E)) {
 	events := cdp.Events(ctx, page, kind)
 	all.Go(func() {
 		for e, err := range events {

@@ -157,6 +157,34 @@ func TestWorkTellsWhatRunsAndWaits(t *testing.T) {
 	}
 }
 
+// TestWorkTellsHedges: of two attempts of one job the later one is marked, and each has its number.
+func TestWorkTellsHedges(t *testing.T) {
+	p := play(t, scheduler.Config{Backends: sameSpeed(1, "a", "b"), Hedge: true})
+	for i := range 60 {
+		p.arrive(scheduler.Job{ID: scheduler.JobID(i + 1), Model: "base", AudioSeconds: 10})
+		if i%2 == 1 {
+			p.finish()
+		}
+	}
+	p.arrive(scheduler.Job{ID: 100, Model: "base", AudioSeconds: 10})
+	for wakes := 0; len(p.running) < 2; wakes++ {
+		wake, ok := p.core.NextWake()
+		if !ok || wakes == 1000 {
+			t.Fatal("the job is never started a second time")
+		}
+		p.now = wake
+		p.step(scheduler.Ticked{})
+	}
+	var told []string
+	for _, r := range p.core.WorkAt(p.now, 1).Running {
+		told = append(told, fmt.Sprint(r.Job, r.Number, r.Hedge))
+	}
+	slices.Sort(told)
+	if !slices.Equal(told, []string{"100 1 false", "100 2 true"}) {
+		t.Errorf("running %v", told)
+	}
+}
+
 // TestWorkChangesNothing: a scheduler that is looked at decides as one that is not.
 func TestWorkChangesNothing(t *testing.T) {
 	var logs [2][]string

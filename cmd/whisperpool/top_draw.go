@@ -156,10 +156,10 @@ func (p *topPool) backends(pen paint) []string {
 		rows = append(rows, []string{b.ID, b.Class, b.State, b.slots(), speed, fmt.Sprint(b.Served), fmt.Sprint(b.Failed), b.Why})
 	}
 	return table(rows, pen, func(row, column int, text string) string {
-		switch {
-		case column == 2 || column == 7:
+		switch column {
+		case 2, 7:
 			return pen.state(p.Backends[row].State, text)
-		case column == 3:
+		case 3:
 			return strings.ReplaceAll(text, "!", pen.odd("!"))
 		}
 		return text
