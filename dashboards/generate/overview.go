@@ -64,7 +64,7 @@ func (b board) first() []panel {
 		b.number(5, 3, "Backends out of use", "Backends that cannot be used at present, drained ones included. Look into the table below for which and why.",
 			looks{unit: "short", decimal: 0, line: []float64{1, 3}}, query{`count(min by (pool, upstream) (whisperpool_backend_up{$}) == 0) or vector(0)`, "out of use"}),
 		b.number(5, 3, "Saturation", "Jobs that run or wait, over the slots of the usable backends. Above 1 some wait; above 3 the queue is long.",
-			looks{unit: "percentunit", decimal: 0, line: []float64{1, 3}}, query{`max(whisperpool_saturation_ratio{$} < +Inf)`, "saturation"}),
+			looks{unit: "percentunit", decimal: 0, line: []float64{1, 3}, none: "no backend"}, query{`max(whisperpool_saturation_ratio{$} < +Inf)`, "saturation"}),
 	}
 }
 

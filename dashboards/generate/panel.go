@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"regexp"
 	"strings"
 )
@@ -18,6 +19,7 @@ type looks struct {
 	decimal any
 	colors  map[string]string // of series, by name
 	links   []object
+	none    string // instead of a number, where there is none; without it a dash
 	dashed  string // a regular expression: series that are drawn so
 	right   bool   // the legend beside the picture, as a table
 	calcs   []string
@@ -172,7 +174,7 @@ func (b board) graph(width, height int, title, description string, look looks, q
 func (b board) number(width, height int, title, description string, look looks, queries ...query) panel {
 	p := b.panel("stat", width, height, title, description, queries)
 	defaults := look.defaults()
-	defaults["color"] = object{"mode": "thresholds"}
+	defaults["color"], defaults["noValue"] = object{"mode": "thresholds"}, cmp.Or(look.none, "–")
 	p.object["fieldConfig"] = object{"defaults": defaults, "overrides": look.overrides()}
 	p.object["options"] = object{
 		"reduceOptions": object{"values": false, "calcs": []string{"lastNotNull"}, "fields": ""}, "orientation": "auto", "textMode": "auto",
