@@ -38,6 +38,7 @@ type panel struct {
 	Datasource               datasource
 	Targets                  []target
 	GridPos                  struct{ X, Y, W, H int }
+	Options                  struct{ TextMode string }
 	FieldConfig              struct {
 		Defaults struct {
 			Unit  string
@@ -171,7 +172,7 @@ func lintPanel(t *testing.T, file string, p panel) {
 		t.Errorf("%s: description %q, unit %q, %d targets, data source %v", where, p.Description, p.FieldConfig.Defaults.Unit, len(p.Targets), p.Datasource)
 	}
 	for _, q := range p.Targets {
-		if q.Datasource != throughVariable || q.LegendFormat == "" && p.Type != "table" || q.Instant != (p.Type == "table") {
+		if q.Datasource != throughVariable || q.LegendFormat == "" && p.Type != "table" || q.Instant != (p.Type == "table" || p.Options.TextMode == "name") {
 			t.Errorf("%s: %+v", where, q)
 		}
 		lintQuery(t, file, p.Title, q.Expr)

@@ -57,22 +57,19 @@ function draw(plot, marks) {
   ctx.restore();
 }
 
-// reduced are the last values of the frames that have one.
+// reduced is one value for each frame, or what the panel shows where there is none.
 function reduced(frames, options) {
   const calc = options.reduceOptions.calcs[0];
-  return frames.flatMap((frame) => {
+  return frames.map((frame) => {
     const field = frame.fields.find((f) => f.type === FieldType.number);
-    const value = reduceField({ field, reducers: [calc] })[calc];
     const display = field.display ?? getDisplayProcessor({ field, theme });
-    return value === null || value === undefined ? [] : [{ frame, field, display, value: { ...display(value), title: getFieldDisplayName(field, frame, frames) } }];
+    const value = reduceField({ field, reducers: [calc] })[calc];
+    return { frame, field, display, value: { ...display(value), title: getFieldDisplayName(field, frame, frames) } };
   });
 }
 
 function Numbers({ frames, options, width, height }) {
-  let values = reduced(frames, options);
-  // A state that is over has no value at the end.
-  const last = (f) => f.field.values[f.field.values.length - 1];
-  if (options.textMode === 'name') values = values.filter((f) => last(f) !== null);
+  const values = reduced(frames, options);
   return <div style={{ display: 'flex' }}>{values.map(({ frame, field, value }, i) =>
     <BigValue key={i} value={value} width={width / values.length} height={height} theme={theme} count={values.length}
       sparkline={options.graphMode === 'none' ? undefined : { x: frame.fields[0], y: field }}

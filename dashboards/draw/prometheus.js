@@ -38,13 +38,15 @@ export const series = async (expr) => (await ask('query_range', { query: expr, s
 // NaN becomes null, as in Grafana's data source; otherwise the axes vanish.
 const number = (text) => (Number.isNaN(Number(text)) ? null : Number(text));
 
+const now = async (expr) => (await ask('query', { query: expr, time: END })).result.map(({ metric, value }) => ({ metric, values: [value] }));
+
 // graph gives one frame a series, with null where a scrape is missing, so that gaps show.
 export async function graph(target, interpolate) {
-  return (await series(interpolate(target.expr))).map(({ metric, values }) => {
+  return (await (target.instant ? now : series)(interpolate(target.expr))).map(({ metric, values }) => {
     const name = target.legendFormat ? target.legendFormat.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, key) => metric[key] ?? '').trim() : JSON.stringify(metric);
     const at = new Map(values.map(([time, value]) => [Math.round(time * 1000), number(value)]));
-    const times = [];
-    for (let time = START; time <= END; time += STEP) times.push(Math.round(time * 1000));
+    const times = target.instant ? [...at.keys()] : [];
+    for (let time = START; time <= END && !target.instant; time += STEP) times.push(Math.round(time * 1000));
     return toDataFrame({ name, refId: target.refId, fields: [
       { name: 'Time', type: FieldType.time, values: times, config: {} },
       { name: 'Value', type: FieldType.number, labels: metric, values: times.map((time) => at.get(time) ?? null), config: { displayNameFromDS: name } },

@@ -22,6 +22,8 @@ func (b board) now() []panel {
 		query{`max by (device) (whisperpool_backend_info{$})`, "{{device}}"})
 	for _, named := range []panel{state, device} {
 		named.object["options"].(object)["textMode"] = "name"
+		now := named.object["targets"].([]object)[0] // else all that there were would be named
+		now["instant"], now["range"] = true, false
 	}
 	return []panel{
 		state, device,

@@ -25,7 +25,7 @@ const (
 	// audio are seconds of it a second.
 	audio = `(rate(whisperpool_audio_seconds_total{$}[$__rate_interval]))`
 	// slots are those that can be used, of a proxy; several proxies share them, so that the largest counts.
-	usable = `max by (pool, upstream, class) (whisperpool_backend_slots{$} * (whisperpool_backend_up{$} > 0))`
+	usable = `max by (pool, upstream, class) (whisperpool_backend_slots{$} * whisperpool_backend_up{$})`
 	// busy is the share of the time in which something ran on a backend.
 	busy = `max by (pool, upstream, class) (avg_over_time(clamp_max(whisperpool_backend_outstanding{$}, 1)[$__rate_interval:]))`
 	// work of a class is what runs there and what waits for it.
@@ -47,9 +47,9 @@ func (b board) fullness() []panel {
 		b.number(4, 4, "Audio per GPU second", "Seconds of audio a second, over the backends there are, idle or not: what a card brings.", looks{unit: "none", decimal: 1},
 			query{`sum` + audio + ` / count(max by (pool, upstream) (whisperpool_backend_up{$}))`, "audio"}),
 		b.number(4, 4, "Work for each slot", "Jobs that run or wait, over usable slots. 70 to 80 % for long: add a backend. Below 30 % for days: take one away.",
-			looks{unit: "percentunit", decimal: 0, line: []float64{.8, 1.5}}, query{`sum(` + work + `) / sum(` + usable + `)`, "work"}),
+			looks{unit: "percentunit", decimal: 0, line: []float64{.8, 1.5}, none: "no backend"}, query{`sum(` + work + `) / (sum(` + usable + `) > 0)`, "work"}),
 		b.number(4, 4, "Queue gone in", "Jobs that wait, over what the usable backends finish a second at full slots (mean of 15 minutes).",
-			looks{unit: "s", line: []float64{60, 240}}, query{`sum(whisperpool_queue_attributed{$}) / sum(` + drainRate + `)`, "drain"}),
+			looks{unit: "s", line: []float64{60, 240}}, query{`sum(whisperpool_queue_attributed{$}) / (sum(` + drainRate + `) > 0)`, "drain"}),
 		b.number(4, 4, "Useful slot time", "Slot time that became answers, weighed by speed: 100 % is all cards busy with work that succeeded. Low while jobs wait: breakers, failed attempts, or models that few serve.",
 			looks{unit: "percentunit", decimal: 0}, query{efficiency, "efficiency"}),
 	}

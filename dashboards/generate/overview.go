@@ -12,7 +12,11 @@ var phaseColors = map[string]string{
 	"upload": "blue", "queue": "orange", "failed_attempt": "red", "service": "green", "reply": "purple",
 }
 
-var outcomeColors = map[string]string{"served": "green", "client_gone": "text", "invalid": "blue", "queue_full": "orange", "deadline_passed": "purple", "exhausted": "red"}
+// outcomeColors are those of outcomes and of the codes of errors.
+var outcomeColors = map[string]string{
+	"served": "green", "client_gone": "text", "invalid": "blue", "queue_full": "orange", "wait_too_long": "dark-orange", "deadline_passed": "purple",
+	"exhausted": "red", "upstream_failed": "red", "no_backend": "dark-red", "tenant_full": "yellow",
+}
 
 var stateColors = map[string]string{
 	"up": "green", "half-open": "yellow", "open": "red", "down": "red", "loading": "blue", "unknown": "text", "paused": "orange",
@@ -79,7 +83,7 @@ func (b board) seen() []panel {
 			query{quantile("0.95", "whisperpool_request_duration_seconds", "", `, outcome="served"`), "95 % take less"},
 			query{quantile("0.99", "whisperpool_request_duration_seconds", "", `, outcome="served"`), "99 % take less"}),
 		b.graph(8, 8, "Answered with an error, by code", "queue_full and wait_too_long: more slots or fewer jobs. no_backend: see the table. deadline_passed: the client's deadline could not be kept. invalid ones are clients'.",
-			looks{unit: "reqps", least: 0, bars: true, stack: true},
+			looks{unit: "reqps", least: 0, bars: true, stack: true, colors: outcomeColors},
 			query{`sum by (code) (rate(whisperpool_refusals_total{$}[$__rate_interval])) > 0`, "{{code}}"}),
 	}
 }
@@ -97,7 +101,7 @@ func (b board) waiting() []panel {
 		b.graph(8, 8, "Jobs that run, and slots there are", "Where running stays below the slots while jobs wait, somebody is left out: look for a breaker or a model that few serve.",
 			looks{unit: "short", least: 0, steps: true, dashed: "slots"},
 			query{`sum(whisperpool_backend_outstanding{$})`, "running"},
-			query{`sum(whisperpool_backend_slots{$} * (whisperpool_backend_up{$} > 0))`, "usable slots"},
+			query{`sum(whisperpool_backend_slots{$} * whisperpool_backend_up{$})`, "usable slots"},
 			query{`sum(whisperpool_queue_depth{$})`, "waiting"}),
 	}
 }

@@ -177,7 +177,7 @@ func (b board) number(width, height int, title, description string, look looks, 
 	defaults["color"], defaults["noValue"] = object{"mode": "thresholds"}, cmp.Or(look.none, "–")
 	p.object["fieldConfig"] = object{"defaults": defaults, "overrides": look.overrides()}
 	p.object["options"] = object{
-		"reduceOptions": object{"values": false, "calcs": []string{"lastNotNull"}, "fields": ""}, "orientation": "auto", "textMode": "auto",
+		"reduceOptions": object{"values": false, "calcs": []string{"last"}, "fields": ""}, "orientation": "auto", "textMode": "auto",
 		"wideLayout": true, "colorMode": "value", "graphMode": "none", "justifyMode": "auto", "showPercentChange": false, "percentChangeColorMode": "standard",
 	}
 	return p
