@@ -4,9 +4,11 @@
 package emulator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -22,7 +24,7 @@ import (
 type Config struct {
 	Class   string  // of GPU; one that has a law, see [gpu.LawOf], unless Law is given
 	Model   string  // whose law is obeyed, and the id under which it is served
-	Slots   int     // jobs side by side, 1 or more
+	Slots   int     // jobs side by side, 1 or more; or as many of them as there is memory for
 	Seed    uint64  // of all chance: the same seed and the same jobs in the same order take the same times
 	SpeedUp float64 // divides all times; 0 means 1
 
@@ -39,6 +41,8 @@ type Config struct {
 	// Law is obeyed in place of that of class and model, by audio that is speech to that share (0: 1).
 	Law    *gpu.Law
 	Speech float64
+
+	Logger *slog.Logger // nil: slog.Default()
 }
 
 // Emulator is the engine. It must be made by [New].
@@ -94,7 +98,10 @@ func New(cfg Config) (*Emulator, error) {
 		return nil, fmt.Errorf("the emulated %s is out of memory: %s needs %d MB and %d MB are free",
 			cfg.Class, cfg.Model, e.memory.Weights/1e6, e.card.free()/1e6)
 	}
-	if err := e.Resize(cfg.Slots); err != nil {
+	switch err := e.Resize(cfg.Slots); {
+	case err != nil && e.slots > 0: // as an engine on a real card does
+		cmp.Or(cfg.Logger, slog.Default()).Warn("fewer slots than asked for", "model", cfg.Model, "slots", e.slots, "asked", cfg.Slots, "error", err)
+	case err != nil:
 		_ = e.Close() // has no error
 		return nil, err
 	}

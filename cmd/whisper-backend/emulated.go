@@ -46,7 +46,7 @@ func (o *options) emulated(cfg *backend.Config, log *slog.Logger) error {
 	var models []string
 	for i := range l.engines {
 		e := &l.engines[i]
-		e.Seed, e.SpeedUp, e.Faults, e.Memory = o.seed, o.speedUp, faults, int64(o.emulateMemory)
+		e.Seed, e.SpeedUp, e.Faults, e.Memory, e.Logger = o.seed, o.speedUp, faults, int64(o.emulateMemory), log
 		if slices.Contains(models, e.Model) {
 			return fmt.Errorf("the model %s is to be emulated twice", e.Model)
 		}

@@ -142,7 +142,6 @@ func TestStartErrorsAreOneSentence(t *testing.T) {
 		{"--engine emulator --emulate-model base --emulate-model base", "twice"},
 		{"--engine emulator --profile /no/such/profile", "/no/such/profile"},
 		{"--engine emulator --emulate-model large-v3 --emulate-memory 3GB --listen 127.0.0.1:0", "out of memory"},
-		{"--engine emulator --emulate-model large-v3 --slots 20 --listen 127.0.0.1:0", "slot 18 of 20"},
 		{`--engine emulator --fault {"fault":"melt"}`, "slow, hang"},
 		{`--engine emulator --fault {"fault":"exit"}`, "at the start"},
 		{"--engine emulator --api-key-file /no/such/keys", "/no/such/keys"},
