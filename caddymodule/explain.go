@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"sync"
@@ -155,9 +156,9 @@ func (s *story) placed(a dispatcher.Attempt, class string, look *look, at time.T
 	}
 	c := &chapter{Dispatch: a.Dispatch, class: class, began: at, considered: a.Considered}
 	for _, p := range look.prospects {
-		considered := slices.ContainsFunc(a.Considered.Candidates, func(o scheduler.Candidate) bool { return o.Backend == p.Backend })
 		switch {
-		case p.Lacks == "" || considered: // it may have come back since
+		case p.Lacks == "":
+		case slices.ContainsFunc(a.Considered.Candidates, func(o scheduler.Candidate) bool { return o.Backend == p.Backend }): // it has come back since
 		case len(c.absent) == listKept:
 			c.absentNot++
 		default:
@@ -228,7 +229,7 @@ func nearest(l *look, job scheduler.Job) (some []scheduler.Prospect, more int) {
 		} else if able {
 			return 1
 		}
-		return int(a.FreeIn + a.Predicted - b.FreeIn - b.Predicted)
+		return cmp.Compare(a.FreeIn+a.Predicted, b.FreeIn+b.Predicted)
 	})
 	some = slices.Clip(all[:min(len(all), listKept)])
 	if l.audio != job.AudioSeconds {

@@ -236,7 +236,7 @@ func serveExplain(w http.ResponseWriter, r *http.Request) error {
 	}
 	if len(told) == 0 {
 		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf(
-			"nothing is remembered of the request %s%s. What a client did wrong is not remembered, and nothing over a restart; the access log has the same (docs/logs.md)",
+			"nothing is remembered of the request %s%s. What is uploaded yet and what a client did wrong is not remembered, and nothing over a restart; the access log has the same (docs/logs.md)",
 			quoted(id), reach)}
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"requests": told})

@@ -60,34 +60,53 @@ func (s *Scheduler) consideredNext(j *job) *consideration {
 	return c
 }
 
+// soonest are the candidates that would be done first, in that order.
+type soonest struct {
+	order [ConsideredMax - 1]int
+	in    [ConsideredMax - 1]time.Duration
+	n     int
+	bound float64 // what one more has to be sooner than
+}
+
+func (f *soonest) offer(index int, in time.Duration) {
+	last := len(f.order) - 1
+	at := min(f.n, last)
+	for ; at > 0 && in < f.in[at-1]; at-- {
+		f.order[at], f.in[at] = f.order[at-1], f.in[at-1]
+	}
+	f.order[at], f.in[at] = index, in
+	if f.n = min(f.n+1, len(f.order)); f.n == len(f.order) {
+		f.bound = float64(f.in[last])
+	}
+}
+
 // note keeps what a job is placed by. Requires: the attempt has not begun, and the view is that of the job.
 func (s *Scheduler) note(j *job, chosen *Candidate) {
 	view := &s.round.view
-	var order [ConsideredMax]int // the others, by when they would be done
-	var in [ConsideredMax]time.Duration
-	n, bound := 0, time.Duration(math.MaxInt64) // what one more has to be sooner than
-	for i := range view.Candidates {
-		o := &view.Candidates[i]
-		done := o.FreeIn + view.Predicted(i)
-		if done >= bound || o == chosen {
-			continue
+	others := soonest{bound: math.Inf(1)}
+	if f := view.foreseen; f != nil { // the lanes have it at hand, and closer together
+		for _, lanes := range [...][]lane{j.class.free, j.class.busy} {
+			for i := range lanes {
+				if in := lanes[i].in(f.size); in < others.bound && &view.Candidates[lanes[i].member] != chosen {
+					others.offer(lanes[i].member, time.Duration(in))
+				}
+			}
 		}
-		at := min(n, ConsideredMax-2)
-		for ; at > 0 && done < in[at-1]; at-- {
-			order[at], in[at] = order[at-1], in[at-1]
-		}
-		order[at], in[at] = i, done
-		if n = min(n+1, ConsideredMax-1); n == ConsideredMax-1 {
-			bound = in[n-1]
+	} else {
+		for i := range view.Candidates {
+			o := &view.Candidates[i]
+			if in := o.FreeIn + o.Predicted; float64(in) < others.bound && o != chosen {
+				others.offer(i, in)
+			}
 		}
 	}
 	c := s.consideredNext(j)
 	c.kept[0] = *chosen
-	for k, i := range order[:n] {
+	for k, i := range others.order[:others.n] {
 		c.kept[k+1] = view.Candidates[i]
 		c.kept[k+1].Predicted = view.Predicted(i)
 	}
-	c.Candidates, c.More = c.kept[:n+1], len(view.Candidates)-n-1
+	c.Candidates, c.More = c.kept[:others.n+1], len(view.Candidates)-others.n-1
 }
 
 // decline notes that a job waits for a backend though another is idle.

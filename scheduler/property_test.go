@@ -299,7 +299,7 @@ func (c *chaos) considered(d scheduler.Dispatch) string {
 	}
 	seen := map[scheduler.BackendID]bool{}
 	for i, o := range got.Candidates {
-		if seen[o.Backend] || i > 1 && o.FreeIn+o.Predicted < got.Candidates[i-1].FreeIn+got.Candidates[i-1].Predicted {
+		if seen[o.Backend] || i > 1 && o.FreeIn+o.Predicted+1 < got.Candidates[i-1].FreeIn+got.Candidates[i-1].Predicted { // but for rounding
 			return fmt.Sprintf("it was chosen from %+v, out of order or twice", got.Candidates)
 		}
 		seen[o.Backend] = true
