@@ -19,12 +19,13 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// redWithin is how soon the page shows that a backend was killed.
+// redWithin is how soon the page shows that a backend was killed, in a browser that does something a second after it was
+// told to. One that is held up, since the machine is busy with other tests, may take as many times longer as a timer and
+// a request of the same page do at that moment.
 const redWithin = 3 * time.Second
 
-// victims are the backends that are killed one after the other until one is shown in time: on a machine that is busy
-// with other tests one may not be, for reasons that are none of the page's. The last one's name is none that a page ought
-// to take for HTML.
+// victims are the backends that are killed one after the other until one is shown in time. The last one's name is none
+// that a page ought to take for HTML.
 var victims = []string{"victim-1", "victim-2", "<img/src=x>"}
 
 // startEmulated runs a backend with a GPU's timing and returns its address.
@@ -237,6 +238,7 @@ func killedTurnsRed(b *browser, proxy statusProxy, processes map[string]*process
 	b.t.Helper()
 	for _, name := range victims {
 		b.until(name+" works", card(name)+".querySelector('.busy')")
+		eval[bool](b, "window.cycle = 0, window.begun = performance.now(), setTimeout(() => fetch('pools').then(() => cycle = performance.now() - begun), 1000), true")
 		killed := time.Now()
 		if err := processes[name].cmd.Process.Signal(syscall.SIGKILL); err != nil {
 			b.t.Fatal(err)
@@ -246,8 +248,10 @@ func killedTurnsRed(b *browser, proxy statusProxy, processes map[string]*process
 		if states, _ := proxy.states(b.t); states[name] == "up" {
 			b.t.Errorf("%s is shown red and up", name)
 		}
-		b.t.Logf("%s was red %v after it was killed, and known to be out after %v", name, red.Sub(killed), (<-known).Sub(killed))
-		if red.Sub(killed) <= redWithin {
+		b.until("the timer is over", "cycle > 0")
+		cycle := eval[float64](b, "cycle / 1000")
+		b.t.Logf("%s was red %v after it was killed, and known to be out after %v; a second and a request took %.1f s", name, red.Sub(killed), (<-known).Sub(killed), cycle)
+		if red.Sub(killed).Seconds() <= redWithin.Seconds()*max(1, cycle) {
 			return
 		}
 	}
