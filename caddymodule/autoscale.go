@@ -85,8 +85,10 @@ func (p *Pool) scale() poolScale {
 		slots[keyOf(b.Class)] += b.Slots
 		out.Classes[keyOf(b.Class)] = c
 	}
-	s.Attributed[""] -= s.Unserved
 	for class, queued := range s.Attributed {
+		if class == "" {
+			queued -= s.Unserved
+		}
 		if c, ok := out.Classes[keyOf(class)]; ok {
 			c.Queued += max(0, queued)
 			out.Classes[keyOf(class)] = c

@@ -89,7 +89,7 @@ func TestExplain(t *testing.T) {
 		t.Errorf("the last placements: %+v", last)
 	}
 	// A reload keeps it, and a second request of the same id is told, too, first.
-	p.mustLoad(strings.Replace(site(p.url, fmt.Sprintf("backend %s H100 {\n\tname a\n}", a.address())), "respond", "respond", 1))
+	p.mustLoad(site(p.url, fmt.Sprintf("backend %s H100 {\n\tname a\n}", a.address())))
 	if r := p.postAs("order-66", wav(1), "model=base"); r.status != http.StatusOK {
 		t.Fatalf("status %d: %s", r.status, r.body)
 	}

@@ -252,14 +252,14 @@ func fieldsOf(t *testing.T, r reply) map[string][]any {
 		}
 	}
 	contentType, _, _ := strings.Cut(r.header.Get("Content-Type"), ";")
-	switch {
-	case contentType == "application/json":
+	switch contentType {
+	case "application/json":
 		var value any
 		if err := json.Unmarshal([]byte(r.body), &value); err != nil {
 			t.Errorf("no JSON: %v: %s", err, r.body)
 		}
 		flatten("", value, fields)
-	case contentType == "application/x-subrip" || contentType == "text/vtt":
+	case "application/x-subrip", "text/vtt":
 		cues(r.body, fields)
 	default:
 		for line := range strings.Lines(r.body) {
