@@ -20,12 +20,12 @@ import (
 
 // accuracyOptions are the flags of accuracy alone.
 type accuracyOptions struct {
-	paths, searches []string
-	workers         int
-	temperatureInc  float64
-	goroot          string
-	only            *regexp.Regexp // clips whose names match
-	reportOnly      bool
+	paths          []string
+	workers        int
+	temperatureInc float64
+	goroot         string
+	only           *regexp.Regexp // clips whose names match
+	reportOnly     bool
 }
 
 // Paths that a clip can take, besides a number: the context given with the request.
@@ -37,8 +37,6 @@ const (
 func (a *accuracyOptions) flags(f *flag.FlagSet) {
 	f.Func("paths", "`paths` for accuracy, comma-separated: full, short (the server's own choice) or a context such as 768 (default full,512,768,1280)",
 		func(s string) error { a.paths = listed(s); return nil })
-	f.Func("search", "`ways` for accuracy, comma-separated: greedy, beam (default both)",
-		func(s string) error { a.searches = listed(s); return nil })
 	f.IntVar(&a.workers, "workers", 2, "as `many` clips at once for accuracy, each on a processor of its own")
 	f.Float64Var(&a.temperatureInc, "temperature-inc", 0, "for accuracy; 0 is without a second try at another `temperature`, so that chance plays no part")
 	f.StringVar(&a.goroot, "goroot", "", "Go's `folder`, whose test data has the text that is read aloud")
@@ -53,17 +51,9 @@ func (a *accuracyOptions) check() error {
 	if len(a.paths) == 0 {
 		a.paths = []string{pathFull, "512", "768", "1280"}
 	}
-	if len(a.searches) == 0 {
-		a.searches = []string{"greedy", "beam"}
-	}
 	for _, p := range a.paths {
 		if n, err := strconv.Atoi(p); p != pathFull && p != pathShort && (err != nil || n < 1 || n > 1500) {
 			return fmt.Errorf("-paths has %q; there are full, short and numbers up to 1500", p)
-		}
-	}
-	for _, s := range a.searches {
-		if s != "greedy" && s != "beam" {
-			return fmt.Errorf("-search has %q; there are greedy and beam", s)
 		}
 	}
 	if a.workers < 1 {
@@ -189,7 +179,7 @@ func (o options) tasks(ctx context.Context, done []heard, say io.Writer) ([]task
 			continue
 		}
 		for _, model := range o.modelNames {
-			for _, search := range o.accuracy.searches {
+			for _, search := range o.searchesOr("greedy", "beam") {
 				for _, path := range o.accuracy.paths {
 					t := task{heard{Clip: c.Name, Real: c.Real, Bucket: c.Bucket, Seconds: c.Seconds, Model: model, Search: search, Path: path,
 						Inc: o.accuracy.temperatureInc, Said: c.Words}, c.Path}

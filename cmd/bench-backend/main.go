@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -50,6 +51,8 @@ type options struct {
 	modelNames             []string
 	short, force           bool
 	repeats                int
+	streams                []int    // at once; nil: the usual
+	searches               []string // greedy, beam; nil: the usual
 	accuracy               accuracyOptions
 }
 
@@ -70,6 +73,25 @@ func parse(args []string, w io.Writer) (options, string, error) {
 	f.BoolVar(&o.short, "short", false, "a few minutes, for coarse differences")
 	f.BoolVar(&o.force, "force", false, "measure although the machine is busy")
 	f.IntVar(&o.repeats, "repeat", 0, "repetitions `count` instead of the usual")
+	f.Func("streams", "`numbers` of streams at once, comma-separated, instead of the usual", func(text string) error {
+		for _, word := range listed(text) {
+			n, err := strconv.Atoi(word)
+			if err != nil || n < 1 {
+				return fmt.Errorf("%q is no number of streams", word)
+			}
+			o.streams = append(o.streams, n)
+		}
+		return nil
+	})
+	f.Func("search", "`ways` to search, comma-separated: greedy, beam (default both; with -short greedy)", func(text string) error {
+		for _, word := range listed(text) {
+			if word != "greedy" && word != "beam" {
+				return fmt.Errorf("%q is not there; there are greedy and beam", word)
+			}
+			o.searches = append(o.searches, word)
+		}
+		return nil
+	})
 	o.accuracy.flags(f)
 	if err := f.Parse(args); err != nil {
 		return o, "", err
@@ -86,6 +108,14 @@ func parse(args []string, w io.Writer) (options, string, error) {
 		return o, "", errors.New("name the folders with -models and -recordings; make bench-backend does")
 	}
 	return o, f.Arg(0), o.accuracy.check()
+}
+
+// searchesOr are the ways to search that were asked for, else the usual ones.
+func (o options) searchesOr(usual ...string) []string {
+	if len(o.searches) > 0 {
+		return o.searches
+	}
+	return usual
 }
 
 // listed are the words of a list with commas.

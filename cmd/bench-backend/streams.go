@@ -70,7 +70,7 @@ type streamPlan struct {
 	streams  []int
 	searches []string
 	repeats  int
-	rounds   int // of the recordings in a run, for one model of tiny's speed
+	rounds   int // of the recordings in a run, for each stream: at the end of a run some are idle, which must weigh little
 }
 
 func (o options) streamPlan() streamPlan {
@@ -81,6 +81,10 @@ func (o options) streamPlan() streamPlan {
 	if o.repeats > 0 {
 		p.repeats = o.repeats
 	}
+	if len(o.streams) > 0 {
+		p.streams = o.streams
+	}
+	p.searches = o.searchesOr(p.searches...)
 	return p
 }
 
@@ -275,7 +279,7 @@ func disturbance(disturbed bool, others float64) string {
 // once has all clips transcribed, each stream taking the next when it has its answer.
 func (m *streamMeter) once(ctx context.Context, s *streamSeries) (r streamRun, audio float64, err error) {
 	url, fields := m.servers[s.Contender.key()].url+"/inference", fieldsOf(s.Search)
-	total := m.plan.rounds * len(m.clips)
+	total := m.plan.rounds * s.Streams * len(m.clips)
 	r.Each = make([]float64, total)
 	var next atomic.Int64
 	var wg sync.WaitGroup
