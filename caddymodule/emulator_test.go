@@ -43,3 +43,33 @@ func TestFaultsAreNotSwitchedThroughTheProxy(t *testing.T) {
 		t.Errorf("the pool does not serve: %+v", r)
 	}
 }
+
+// onCard is an engine on a card that has a name of its own.
+type onCard struct{ *emulator.Emulator }
+
+const cardUUID = "GPU-5a1d3e8c-0c6c-11ef-9c1a-0242ac120002"
+
+func (e onCard) Info() whisperbackend.EngineInfo {
+	info := e.Emulator.Info()
+	info.DeviceUUID = cardUUID
+	return info
+}
+
+// What a backend says of its card is in the proxy's metrics, to join with what others know of the card.
+func TestTheCardIsInTheMetrics(t *testing.T) {
+	engine, err := emulator.New(emulator.Config{Class: "T4", Model: "base", Slots: 1, SpeedUp: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := whisperbackend.New(whisperbackend.Config{}, onCard{engine})
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := httptest.NewServer(s.Handler())
+	defer back.Close()
+	m := newMetered(t, "backend "+strings.TrimPrefix(back.URL, "http://")+" T4 {\n\tname a\n}\n")
+	m.ready(1)
+	if n := m.scrape().sum("whisperpool_backend_info", `upstream="a"`, `class="T4"`, `device="emulated T4"`, `gpu_uuid="`+cardUUID+`"`); n != 1 {
+		t.Errorf("whisperpool_backend_info is %v: %s", n, m.text(nil))
+	}
+}

@@ -24,7 +24,8 @@ func parseStatusDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, 
 }
 
 // StatusHandler shows on a site how the pools do, to read only: GET /whisper_pool/ is a page, GET
-// /whisper_pool/pools the same as JSON, and GET /whisper_pool/autoscale what whoever scales the pools goes by. All other paths, and other methods, go to the next handler.
+// /whisper_pool/pools the same as JSON, and GET /whisper_pool/autoscale what whoever scales the pools goes by. All
+// other paths, and other methods, go to the next handler.
 //
 // Whoever reaches the site sees it, so put an authentication handler before it where that is not everybody's business.
 // It tells the names of pools, backends, GPU classes and models, how much they have served, and how long recordings

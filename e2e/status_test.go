@@ -244,7 +244,7 @@ func killedTurnsRed(b *browser, proxy statusProxy, processes map[string]*process
 			b.t.Fatal(err)
 		}
 		known := proxy.out(name)
-		red := b.until(name+" is red", card(name)+".className === 'bad' && getComputedStyle("+card(name)+").borderLeftColor.startsWith('rgb(')")
+		red := b.until(name+" is red", card(name)+".className === 'bad' && (([r, g, b]) => r > 1.5 * Math.max(g, b))(getComputedStyle("+card(name)+").borderLeftColor.match(/\\d+/g).map(Number))")
 		if states, _ := proxy.states(b.t); states[name] == "up" {
 			b.t.Errorf("%s is shown red and up", name)
 		}
