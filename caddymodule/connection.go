@@ -207,7 +207,7 @@ func (c *keptConn) Close() error {
 	unhandled := c.header && c.active                                // it was read for nothing
 	switch {
 	case c.gone || c.moving:
-	case c.pinned || c.begun && !c.told || gates.newest(c.gate) == c.gate: // below TLS nobody tells
+	case c.pinned || c.begun && !c.told || gates.successor(c.gate) == c.gate: // below TLS nobody tells
 		return c.shut()
 	case between && c.reading:
 		c.moving = true
@@ -237,7 +237,7 @@ func (c *keptConn) move() {
 	}
 	replay := slices.Concat(c.request, c.replay)
 	c.request, c.replay = nil, nil
-	go c.gate.deliver(arrival{conn: c.Conn, replay: replay})
+	go c.gate.deliver(arrival{conn: c.Conn, replay: replay}, gates.successor)
 }
 
 // CloseWrite is for a server that has refused a request and lets the client read why.

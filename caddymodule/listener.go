@@ -182,7 +182,7 @@ func (g *gate) run() {
 		if secure, ok := conn.(*tls.Conn); ok {
 			go g.greet(secure)
 		} else {
-			g.deliver(arrival{conn: conn, err: err})
+			g.deliver(arrival{conn: conn, err: err}, gates.newest)
 		}
 		if passing := net.Error(nil); err != nil && !(errors.As(err, &passing) && passing.Temporary()) { //nolint:staticcheck // as net/http
 			break // the server accepts no more
@@ -201,13 +201,13 @@ func (g *gate) greet(conn *tls.Conn) {
 	if err := conn.HandshakeContext(context.Background()); err == nil && g.handshake > 0 {
 		_ = conn.SetDeadline(time.Time{})
 	}
-	g.deliver(arrival{conn: conn})
+	g.deliver(arrival{conn: conn}, gates.newest)
 }
 
-// deliver gives a connection to the server that accepts at the address now.
-func (g *gate) deliver(a arrival) {
+// deliver gives a connection to the server that accepts at the address now, as choose finds it for the gate.
+func (g *gate) deliver(a arrival, choose func(*gate) *gate) {
 	for {
-		to := gates.newest(g)
+		to := choose(g)
 		arrived := a
 		if a.conn != nil {
 			arrived.conn = keep(a.conn, to, a.replay)
@@ -217,7 +217,7 @@ func (g *gate) deliver(a arrival) {
 			return
 		case <-to.ended:
 		}
-		if gates.newest(g) == to { // nobody accepts any more
+		if choose(g) == to { // nobody accepts any more
 			if a.conn != nil {
 				_ = a.conn.Close()
 			}
@@ -309,6 +309,18 @@ func (r *register) newest(g *gate) *gate {
 	if !g.closing {
 		return g
 	}
+	if other := r.current(g.key); other != nil {
+		return other
+	}
+	return g
+}
+
+// successor is where what g's server closes goes: to the gate that was opened last, even while g is open, since net/http
+// drops connections from the moment that it shuts down, which is before it closes its listeners. It is g itself when
+// there is no other.
+func (r *register) successor(g *gate) *gate {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if other := r.current(g.key); other != nil {
 		return other
 	}
